@@ -1,0 +1,13 @@
+"""Alembic environment of the ops database: runs on the connection `core.store.migrate` hands over."""
+
+from alembic import context
+
+from core.store import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+context.run_migrations()

@@ -1,0 +1,91 @@
+"""One typed `Settings`, read from ``CUFF_*`` variables and ``.env``, made by whoever starts a process."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. ``.env.example`` documents each field; secrets are generated on first use."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CUFF_", env_file=PROJECT_ROOT / ".env", env_file_encoding="utf-8", extra="ignore"
+    )
+
+    var: Path = Field(PROJECT_ROOT / "var", description="where all state lives; may be deleted")
+    environment: str = Field("development", description="development or production")
+
+    pseudonym_secret: SecretStr = Field(SecretStr(""), description="HMAC key of every pseudonym, base64, 32 bytes")
+    vault_key: SecretStr = Field(SecretStr(""), description="AES-256 key of the vault, base64, 32 bytes")
+    archive_key: SecretStr = Field(SecretStr(""), description="AES-256 key of the payload archive, base64, 32 bytes")
+
+    ops_url: str = Field("", description="SQLAlchemy URL of the ops database; default SQLite under var/")
+    vault_url: str = Field("", description="SQLAlchemy URL of the vault; default SQLite under var/")
+    mlflow_url: str = Field("", description="MLflow tracking and registry URI; default SQLite under var/")
+    mlflow_artifacts: str = Field("", description="where MLflow keeps artifacts; default a folder under var/")
+
+    lake_catalog: str = Field("", description="DuckLake catalog prefix, e.g. 'postgres:host=db dbname=lake'; default SQLite")
+    lake_data: str = Field("", description="where the lake's Parquet lies: a folder or s3://bucket/prefix; default var/lake")
+    s3_endpoint: str = Field("", description="host:port of S3-compatible storage, when lake_data is s3://")
+    s3_access_key: SecretStr = SecretStr("")
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_use_tls: bool = True
+    duckdb_memory_limit: str = Field("1500MB", description="memory DuckDB may use in one process")
+    duckdb_threads: int = Field(2, ge=1, description="threads DuckDB may use in one process")
+    lake_lock_timeout_seconds: float = Field(600, description="how long a writer waits for another writer")
+
+    sources_file: Path = Field(PROJECT_ROOT / "sources.toml", description="what is declared of each source")
+    landing_dir: Path | None = Field(None, description="folder the ingest DAG watches; default var/landing")
+
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+
+    smtp_url: str = Field("", description="smtp://user:password@host:port; alerts by mail when set")
+    smtp_from: str = ""
+    smtp_to: str = ""
+    webhook_url: str = Field("", description="alerts are POSTed here as JSON when set")
+
+    seed: int = Field(20260101, description="seed of training and bootstrap")
+    training_search_seconds: int = Field(60, ge=0, description="time budget of the hyper-parameter search")
+    training_threads: int = Field(2, ge=1)
+    bootstrap_samples: int = Field(500, ge=20, description="bootstrap resamples behind each 95% interval")
+    retrain_cooldown_days: int = Field(7, ge=0, description="days of data after a drift retraining before the next")
+
+    @property
+    def lake_dir(self) -> Path:
+        return self.var / "lake"
+
+    @property
+    def archive_dir(self) -> Path:
+        return self.var / "archive"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Drift pages, GX Data Docs and dbt docs: files a person opens."""
+        return self.var / "reports"
+
+    @property
+    def extracts_dir(self) -> Path:
+        return self.landing_dir or self.var / "landing"
+
+    def ops_database_url(self) -> str:
+        return self.ops_url or f"sqlite:///{self.var / 'ops.db'}"
+
+    def vault_database_url(self) -> str:
+        return self.vault_url or f"sqlite:///{self.var / 'vault.db'}"
+
+    def mlflow_tracking_uri(self) -> str:
+        return self.mlflow_url or f"sqlite:///{self.var / 'mlflow' / 'mlflow.db'}"
+
+    def mlflow_artifact_root(self) -> str:
+        return self.mlflow_artifacts or str(self.var / "mlflow" / "artifacts")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings of this process, with ``var`` made absolute. Errors: pydantic ``ValidationError`` naming the field."""
+    settings = Settings(**overrides)  # type: ignore[arg-type]
+    settings.var = settings.var.expanduser().absolute()
+    return settings

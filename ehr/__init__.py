@@ -1,0 +1,1 @@
+"""Hospital bytes in, pseudonymised tables out."""

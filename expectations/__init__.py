@@ -1,0 +1,1 @@
+"""What must hold at each boundary, as Great Expectations suites in code."""

@@ -1,0 +1,1 @@
+"""Tables in; features, models, predictions and verdicts out."""
