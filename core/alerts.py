@@ -14,8 +14,9 @@ Severity = Literal["info", "warning", "critical"]
 _TIMEOUT_SECONDS = 10
 
 
-def raise_alert(settings: Settings, severity: Severity, kind: str, summary: str,
-                detail: dict[str, Any] | None = None) -> Alert:
+def raise_alert(
+    settings: Settings, severity: Severity, kind: str, summary: str, detail: dict[str, Any] | None = None
+) -> Alert:
     """Keep and deliver one alert. ``summary`` and ``detail`` never hold a patient's value.
 
     A delivery that fails is logged and does not fail the caller: the row is kept, with where it did arrive.
@@ -50,7 +51,11 @@ def _post_webhook(settings: Settings, severity: str, kind: str, summary: str, de
 
 def _send_mail(settings: Settings, severity: str, kind: str, summary: str, detail: dict[str, Any]) -> None:
     message = EmailMessage()
-    message["Subject"], message["From"], message["To"] = f"[Cuff {severity}] {kind}", settings.smtp_from, settings.smtp_to
+    message["Subject"], message["From"], message["To"] = (
+        f"[Cuff {severity}] {kind}",
+        settings.smtp_from,
+        settings.smtp_to,
+    )
     message.set_content("\n".join([summary, "", *(f"{key}: {value}" for key, value in detail.items())]))
     url = urlsplit(settings.smtp_url)
     with smtplib.SMTP(url.hostname or "localhost", url.port or 25, timeout=_TIMEOUT_SECONDS) as server:

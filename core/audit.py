@@ -20,7 +20,12 @@ def record_audit(session: Session, actor: str, action: str, subject: str, outcom
     previous = newest.row_hash if newest else GENESIS
     happened_at = utc_now()
     event = AuditEvent(
-        actor=actor, action=action, subject=subject, outcome=outcome, happened_at=happened_at, previous_hash=previous,
+        actor=actor,
+        action=action,
+        subject=subject,
+        outcome=outcome,
+        happened_at=happened_at,
+        previous_hash=previous,
         row_hash=_row_hash(previous, actor, action, subject, outcome, happened_at),
     )
     session.add(event)

@@ -33,8 +33,12 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
 
 def dbt_vars(build: Build) -> dict[str, Any]:
     """The variables of one build: what it holds, and as of which day."""
-    return {"as_of": build.as_of.isoformat(), "build_id": build.build_id,
-            "since_batch_id": build.since_batch_id, "through_batch_id": build.through_batch_id}
+    return {
+        "as_of": build.as_of.isoformat(),
+        "build_id": build.build_id,
+        "since_batch_id": build.since_batch_id,
+        "through_batch_id": build.through_batch_id,
+    }
 
 
 def run_dbt(settings: Settings, command: str, build: Build, *arguments: str) -> None:
@@ -48,10 +52,18 @@ def run_dbt(settings: Settings, command: str, build: Build, *arguments: str) -> 
     connect(settings).close()  # makes the spill folder
     os.environ.update(dbt_environment(settings))
     with writer_lock(settings):
-        result = dbtRunner().invoke([
-            command, "--project-dir", str(DBT_PROJECT_DIR), "--profiles-dir", str(DBT_PROJECT_DIR),
-            "--vars", json.dumps(dbt_vars(build)), *arguments,
-        ])
+        result = dbtRunner().invoke(
+            [
+                command,
+                "--project-dir",
+                str(DBT_PROJECT_DIR),
+                "--profiles-dir",
+                str(DBT_PROJECT_DIR),
+                "--vars",
+                json.dumps(dbt_vars(build)),
+                *arguments,
+            ]
+        )
     if not result.success:
         failed = [r.node.name for r in getattr(result.result, "results", []) if r.status in ("error", "fail")]
         what = ", ".join(failed) or type(result.exception).__name__

@@ -57,8 +57,10 @@ def attach_options(settings: Settings, catalog: str) -> dict[str, object]:
 def install_extensions() -> None:
     """Put DuckDB's extensions from their wheels where DuckDB looks for them. Needs no network; cheap when done."""
     with duckdb.connect() as connection:
-        done = {row[0] for row in connection.execute(
-            "select extension_name from duckdb_extensions() where installed").fetchall()}
+        done = {
+            row[0]
+            for row in connection.execute("select extension_name from duckdb_extensions() where installed").fetchall()
+        }
     if missing := set(_EXTENSIONS) - done:
         import duckdb_extensions
 
@@ -71,13 +73,15 @@ def connect(settings: Settings) -> DuckDBPyConnection:
     install_extensions()
     spill = settings.var / "tmp" / "duckdb"
     spill.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(config={
-        "threads": settings.duckdb_threads,
-        "memory_limit": settings.duckdb_memory_limit,
-        "temp_directory": str(spill),
-        "autoinstall_known_extensions": False,
-        "preserve_insertion_order": False,
-    })
+    connection = duckdb.connect(
+        config={
+            "threads": settings.duckdb_threads,
+            "memory_limit": settings.duckdb_memory_limit,
+            "temp_directory": str(spill),
+            "autoinstall_known_extensions": False,
+            "preserve_insertion_order": False,
+        }
+    )
     connection.execute("set timezone = 'UTC'")
     for name in ("ducklake", "postgres_scanner" if settings.lake_catalog else "sqlite_scanner"):
         connection.load_extension(name)
@@ -86,14 +90,19 @@ def connect(settings: Settings) -> DuckDBPyConnection:
     if settings.lake_data.startswith("s3://"):
         connection.execute(
             "create secret lake_storage (type s3, key_id $1, secret $2, endpoint $3, use_ssl $4, url_style 'path')",
-            [settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value(),
-             settings.s3_endpoint, settings.s3_use_tls],
+            [
+                settings.s3_access_key.get_secret_value(),
+                settings.s3_secret_key.get_secret_value(),
+                settings.s3_endpoint,
+                settings.s3_use_tls,
+            ],
         )
     return connection
 
 
-def attach(connection: DuckDBPyConnection, settings: Settings, catalog: str, *,
-           read_only: bool, snapshot: int | None = None) -> None:
+def attach(
+    connection: DuckDBPyConnection, settings: Settings, catalog: str, *, read_only: bool, snapshot: int | None = None
+) -> None:
     """Attach one catalog under its own name, at the newest or at a numbered snapshot."""
     if not settings.lake_catalog:
         settings.lake_dir.mkdir(parents=True, exist_ok=True)
@@ -109,8 +118,9 @@ def attach(connection: DuckDBPyConnection, settings: Settings, catalog: str, *,
 
 
 @contextmanager
-def read_lake(settings: Settings, catalogs: tuple[str, ...] = CATALOGS,
-              snapshots: SnapshotNumbers = SnapshotNumbers()) -> Iterator[DuckDBPyConnection]:
+def read_lake(
+    settings: Settings, catalogs: tuple[str, ...] = CATALOGS, snapshots: SnapshotNumbers = SnapshotNumbers()
+) -> Iterator[DuckDBPyConnection]:
     """A read-only connection to the named catalogs, each at its number in ``snapshots`` or the newest."""
     connection = connect(settings)
     try:
@@ -151,7 +161,8 @@ def writer_lock(settings: Settings) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise LakeBusyError(
                         f"another process has been writing the lake for {settings.lake_lock_timeout_seconds:.0f} s; "
-                        "wait for it, or raise CUFF_LAKE_LOCK_TIMEOUT_SECONDS") from None
+                        "wait for it, or raise CUFF_LAKE_LOCK_TIMEOUT_SECONDS"
+                    ) from None
                 time.sleep(0.1)
         yield
 

@@ -40,8 +40,14 @@ def published(settings: Settings) -> Published:
         if found is None:
             raise NotPublishedError("nothing has been published yet; run `cuff ingest` and `cuff build` first")
         publication, build = found
-        return Published(build.build_id, publication.clinical_snapshot, publication.analytics_snapshot,
-                         publication.as_of, publication.published_at, build.manifest_hash)
+        return Published(
+            build.build_id,
+            publication.clinical_snapshot,
+            publication.analytics_snapshot,
+            publication.as_of,
+            publication.published_at,
+            build.manifest_hash,
+        )
 
 
 def start_build(settings: Settings, as_of: date | None = None) -> Build:
@@ -55,8 +61,11 @@ def start_build(settings: Settings, as_of: date | None = None) -> Build:
         newest = _newest(session)
         for stale in session.scalars(select(Build).where(Build.state.in_(("building", "built")))):
             stale.state, stale.failure, stale.finished_at = "failed", "superseded by a later build", utc_now()
-        build = Build(as_of=as_of or landed[1], since_batch_id=newest[1].through_batch_id if newest else 0,
-                      through_batch_id=landed[0])
+        build = Build(
+            as_of=as_of or landed[1],
+            since_batch_id=newest[1].through_batch_id if newest else 0,
+            through_batch_id=landed[0],
+        )
         session.add(build)
         session.flush()
         return build
@@ -65,10 +74,15 @@ def start_build(settings: Settings, as_of: date | None = None) -> Build:
 def get_build(settings: Settings, build_id: int | None = None) -> Build:
     """A build by number, or the newest. Errors: `BuildError` when there is none."""
     with store_session(settings) as session:
-        found = (session.get(Build, build_id) if build_id is not None
-                 else session.scalars(select(Build).order_by(Build.build_id.desc()).limit(1)).first())
+        found = (
+            session.get(Build, build_id)
+            if build_id is not None
+            else session.scalars(select(Build).order_by(Build.build_id.desc()).limit(1)).first()
+        )
         if found is None:
-            raise BuildError(f"build {build_id or ''} does not exist; `cuff status` lists the newest".replace("  ", " "))
+            raise BuildError(
+                f"build {build_id or ''} does not exist; `cuff status` lists the newest".replace("  ", " ")
+            )
         return found
 
 
@@ -95,8 +109,16 @@ def publish(settings: Settings, build_id: int, actor: str) -> Published:
     with store_session(settings) as session:
         build = _require_state(session, build_id, "built")
         assert build.clinical_snapshot is not None and build.analytics_snapshot is not None
-        session.add(Publication(build_id=build_id, clinical_snapshot=build.clinical_snapshot, action="publish",
-                                analytics_snapshot=build.analytics_snapshot, as_of=build.as_of, actor=actor))
+        session.add(
+            Publication(
+                build_id=build_id,
+                clinical_snapshot=build.clinical_snapshot,
+                action="publish",
+                analytics_snapshot=build.analytics_snapshot,
+                as_of=build.as_of,
+                actor=actor,
+            )
+        )
         build.state, build.finished_at = "published", utc_now()
         record_audit(session, actor, "publish", f"build {build_id}", "ok")
     return published(settings)
@@ -107,16 +129,27 @@ def roll_back(settings: Settings, build_id: int, actor: str, why: str) -> Publis
     with store_session(settings) as session:
         build = _require_state(session, build_id, "published")
         assert build.clinical_snapshot is not None and build.analytics_snapshot is not None
-        session.add(Publication(build_id=build_id, clinical_snapshot=build.clinical_snapshot, action="rollback",
-                                analytics_snapshot=build.analytics_snapshot, as_of=build.as_of, actor=actor, why=why))
+        session.add(
+            Publication(
+                build_id=build_id,
+                clinical_snapshot=build.clinical_snapshot,
+                action="rollback",
+                analytics_snapshot=build.analytics_snapshot,
+                as_of=build.as_of,
+                actor=actor,
+                why=why,
+            )
+        )
         record_audit(session, actor, "roll back publication", f"build {build_id}", "ok")
     return published(settings)
 
 
 def _newest(session: Session) -> tuple[Publication, Build] | None:
     row = session.execute(
-        select(Publication, Build).join(Build, Build.build_id == Publication.build_id)
-        .order_by(Publication.publication_id.desc()).limit(1)
+        select(Publication, Build)
+        .join(Build, Build.build_id == Publication.build_id)
+        .order_by(Publication.publication_id.desc())
+        .limit(1)
     ).first()
     return (row[0], row[1]) if row else None
 

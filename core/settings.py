@@ -27,8 +27,12 @@ class Settings(BaseSettings):
     mlflow_url: str = Field("", description="MLflow tracking and registry URI; default SQLite under var/")
     mlflow_artifacts: str = Field("", description="where MLflow keeps artifacts; default a folder under var/")
 
-    lake_catalog: str = Field("", description="DuckLake catalog prefix, e.g. 'postgres:host=db dbname=lake'; default SQLite")
-    lake_data: str = Field("", description="where the lake's Parquet lies: a folder or s3://bucket/prefix; default var/lake")
+    lake_catalog: str = Field(
+        "", description="DuckLake catalog prefix, e.g. 'postgres:host=db dbname=lake'; default SQLite"
+    )
+    lake_data: str = Field(
+        "", description="where the lake's Parquet lies: a folder or s3://bucket/prefix; default var/lake"
+    )
     s3_endpoint: str = Field("", description="host:port of S3-compatible storage, when lake_data is s3://")
     s3_access_key: SecretStr = SecretStr("")
     s3_secret_key: SecretStr = SecretStr("")

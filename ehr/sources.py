@@ -20,13 +20,15 @@ class Source(BaseModel):
     title: str = ""
     time_zone: str = Field("UTC", description="IANA zone of times that carry no offset")
     dates_are_shifted: bool = Field(False, description="research extract: dates may lie in the future")
-    known_at_fallback: str = Field("receipt", pattern="^(receipt|event)$",
-                                   description="'event' for a backfill that carries no version times")
+    known_at_fallback: str = Field(
+        "receipt", pattern="^(receipt|event)$", description="'event' for a backfill that carries no version times"
+    )
     default_charset: str = Field("utf-8", description="HL7 v2 without MSH-18")
     path_globs: tuple[str, ...] = Field((), description="files of this source, matched against the path")
     sending_facilities: tuple[str, ...] = Field((), description="MSH-4 values (namespace or OID) of this source")
     authorities: dict[str, str] = Field(
-        default_factory=dict, description="identifier system URI or PID-3.4 namespace/OID -> authority name")
+        default_factory=dict, description="identifier system URI or PID-3.4 namespace/OID -> authority name"
+    )
     code_systems: dict[str, str] = Field(default_factory=dict, description="OBX-3.3 / DG1-3.3 name -> system URI")
 
     @field_validator("time_zone")
@@ -50,7 +52,10 @@ def load_sources(path: Path) -> dict[str, Source]:
         try:
             sources[source_id] = Source(source_id=source_id, **fields)
         except (ValidationError, KeyError, ValueError) as error:
-            first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("time_zone",), "msg": str(error)}
+            first = (
+                error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("time_zone",), "msg": str(error)}
+            )
             raise ConfigurationError(
-                f"{path.name}: source '{source_id}', field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+                f"{path.name}: source '{source_id}', field {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            ) from None
     return sources

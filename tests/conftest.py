@@ -16,8 +16,14 @@ hypothesis_settings.load_profile("cuff")
 def make_settings(var: Path, **overrides: object) -> Settings:
     """Settings of an empty house under ``var`` with fixed test secrets, not touched by the machine's ``.env``."""
     secret = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-    values = {"var": var, "pseudonym_secret": secret, "vault_key": secret, "archive_key": secret,
-              "training_search_seconds": 0, "bootstrap_samples": 50} | overrides
+    values = {
+        "var": var,
+        "pseudonym_secret": secret,
+        "vault_key": secret,
+        "archive_key": secret,
+        "training_search_seconds": 0,
+        "bootstrap_samples": 50,
+    } | overrides
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]
 
 

@@ -21,8 +21,13 @@ def test_pseudonym_is_the_same_in_sql(kind, namespace, value):
 
 
 def test_pseudonym_depends_on_secret_kind_namespace_and_value():
-    seen = {pseudonym(KEY, "a", "b", "c"), pseudonym(KEY[::-1], "a", "b", "c"), pseudonym(KEY, "x", "b", "c"),
-            pseudonym(KEY, "a", "x", "c"), pseudonym(KEY, "a", "b", "x")}
+    seen = {
+        pseudonym(KEY, "a", "b", "c"),
+        pseudonym(KEY[::-1], "a", "b", "c"),
+        pseudonym(KEY, "x", "b", "c"),
+        pseudonym(KEY, "a", "x", "c"),
+        pseudonym(KEY, "a", "b", "x"),
+    }
     assert len(seen) == 5
 
 

@@ -1,0 +1,63 @@
+"""The synthetic hospital: people with latent blood pressure, and the extracts a hospital would send about them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ehr.simulate.options import SimulationOptions, SimulationSummary
+
+__all__ = ["SimulationOptions", "SimulationSummary", "simulate_hospital"]
+
+
+def simulate_hospital(
+    out: Path, options: SimulationOptions, progress: Callable[[int, int], None] | None = None
+) -> SimulationSummary:
+    """Write the extract of one window of one world under ``out``; see `SimulationOptions`.
+
+    The truth goes to ``options.truth_path``, by default ``truth.parquet`` beside ``out``, never into it. Errors:
+    `ConfigurationError` for options that contradict each other.
+    """
+    import orjson
+
+    from ehr.simulate.clock import instant
+    from ehr.simulate.drift import drift_of
+    from ehr.simulate.extract import Extract
+    from ehr.simulate.mess import messy
+    from ehr.simulate.registrations import registrations
+    from ehr.simulate.truth import truth_rows, write_truth
+    from ehr.simulate.visits import live
+    from ehr.simulate.world import calendar_of, draw_person
+
+    calendar, drift = calendar_of(options), drift_of(options)
+    since = instant(options.since) if options.since else 0
+    until = instant(options.until or options.end)
+    total = options.patients + drift.new_clinic_patients
+    summary = SimulationSummary(out, options.truth_path or out.parent / "truth.parquet", total)
+    truth: list[dict[str, Any]] = []
+    with Extract(out, drift, summary) as extract:
+        for index in range(total):
+            person = draw_person(options, calendar, drift, index)
+            life = live(options, calendar, drift, person)
+            facts = messy(options, person, life)
+            facts += registrations(person, facts)
+            if index >= options.patients:
+                facts = [_with_backlog(drift, fact) for fact in facts]
+            facts = sorted((f for f in facts if since <= f.sent_at < until), key=lambda f: (f.sent_at, f.id, f.version))
+            extract.write(person, facts)
+            truth += truth_rows(calendar, person)
+            if progress and (index % 50 == 49 or index + 1 == total):
+                progress(index + 1, total)
+    write_truth(summary.truth_path, truth)
+    (out / "manifest.json").write_bytes(
+        orjson.dumps(
+            {kind: dict(sorted(counts.items())) for kind, counts in sorted(summary.counts.items())},
+            option=orjson.OPT_INDENT_2,
+        )
+    )
+    return summary
+
+
+def _with_backlog(drift: Any, fact: Any) -> Any:
+    """A fact of the clinic that joins: what happened before it joined is told when it joins."""
+    arrival = drift.chart_arrival(fact.sent_at, (fact.event_at % 86_400) / 86_400)
+    return fact if arrival == fact.sent_at else fact.again(known_at=arrival, sent_at=arrival)

@@ -1,0 +1,144 @@
+"""Files as a hospital lays them down: Bulk Data NDJSON, FHIR bundles, HL7 v2 batches."""
+
+import gzip
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import orjson
+
+from ehr.simulate.drift import Drift
+from ehr.simulate.facts import Fact
+from ehr.simulate.fhir_writer import Resource, resource_of
+from ehr.simulate.hl7v2_writer import broken_message, message_of
+from ehr.simulate.options import SimulationSummary
+from ehr.simulate.world import Person
+
+_HL7_KINDS = frozenset({"encounter", "cancel", "blood_pressure", "smoking_status", "note", "broken", "condition"})
+_BATCH_HEAD = "FHS|^~\\&|SIMEHR|SIMHOSP\rBHS|^~\\&|SIMEHR|SIMHOSP\r"
+
+
+class Extract:
+    """An open extract: facts go in person by person, files lie under ``out`` when it is closed."""
+
+    def __init__(self, out: Path, drift: Drift, summary: SimulationSummary) -> None:
+        self._out, self._drift, self._summary = out, drift, summary
+        self._ndjson: dict[str, BinaryIO] = {}
+        self._hl7v2: list[tuple[int, bytes]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Extract":
+        (self._out / "fhir").mkdir(parents=True, exist_ok=True)
+        (self._out / "bundles").mkdir(parents=True, exist_ok=True)
+        (self._out / "hl7v2").mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._write_hl7v2()
+        self._stack.close()
+        for path in sorted(self._out.rglob("*")):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+            elif path.is_file():
+                self._summary.files += 1
+                self._summary.size_bytes += path.stat().st_size
+
+    def write(self, person: Person, facts: list[Fact]) -> None:
+        """Write what one person's facts of this window look like on each route."""
+        by_route: dict[str, list[Fact]] = defaultdict(list)
+        for fact in facts:
+            by_route[_route(person, fact)].append(fact)
+        for fact in by_route["ndjson"]:
+            self._write_line(person, fact)
+        if by_route["bundle"]:
+            self._write_bundle(person, by_route["bundle"])
+        for group in _grouped(by_route["hl7v2"]):
+            self._keep_message(person, group)
+
+    def _resource(self, person: Person, fact: Fact) -> Resource:
+        resource = resource_of(person, self._drift, fact)
+        self._summary.add("fhir_resources", resource["resourceType"])
+        if fact.is_duplicate:
+            self._summary.add("duplicates", resource["resourceType"])
+        return resource
+
+    def _write_line(self, person: Person, fact: Fact) -> None:
+        if fact.kind == "broken":
+            line = orjson.dumps(resource_of(person, self._drift, fact.again(kind="encounter")))[:-9]
+            self._summary.add("fhir_resources", "broken")
+            self._file("Encounter").write(line + b"\n")
+            return
+        resource = self._resource(person, fact)
+        self._file(resource["resourceType"]).write(orjson.dumps(resource) + b"\n")
+
+    def _write_bundle(self, person: Person, facts: list[Fact]) -> None:
+        kind = "transaction" if person.index % 2 else "collection"
+        entries = []
+        for fact in facts:
+            if fact.kind == "broken":
+                continue
+            resource = self._resource(person, fact)
+            entry: Resource = {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource}
+            if kind == "transaction":
+                entry["request"] = {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
+            entries.append(entry)
+        if entries:
+            path = self._out / "bundles" / f"{person.fhir_id}.json"
+            path.write_bytes(orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries}))
+
+    def _keep_message(self, person: Person, facts: list[Fact]) -> None:
+        if facts[0].kind == "broken":
+            self._summary.add("hl7v2_messages", "broken")
+            self._hl7v2.append((facts[0].sent_at, broken_message(person, facts[0])))
+            return
+        kind, message = message_of(person, self._drift, facts)
+        self._summary.add("hl7v2_messages", kind)
+        if facts[0].is_duplicate:
+            self._summary.add("duplicates", kind)
+        if facts[0].kind == "patient" and facts[0].values[0] == "replaced":
+            self._summary.add("merges", kind)
+        self._hl7v2.append((facts[0].sent_at, message))
+
+    def _write_hl7v2(self, messages_per_file: int = 5000) -> None:
+        self._hl7v2.sort()
+        for number, start in enumerate(range(0, len(self._hl7v2), messages_per_file)):
+            batch = self._hl7v2[start : start + messages_per_file]
+            body = b"".join(message for _sent_at, message in batch)
+            tail = f"BTS|{len(batch)}\rFTS|1\r".encode()
+            (self._out / "hl7v2" / f"batch-{number:04d}.hl7").write_bytes(_BATCH_HEAD.encode() + body + tail)
+
+    def _file(self, resource_type: str) -> BinaryIO:
+        if resource_type not in self._ndjson:
+            path = self._out / "fhir" / f"{resource_type}.ndjson"
+            if resource_type in ("Encounter", "MedicationRequest"):
+                raw = self._stack.enter_context(open(f"{path}.gz", "wb"))
+                # No name and no time in the header: the same bytes for the same world.
+                packed = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=3, mtime=0)
+                self._ndjson[resource_type] = cast(BinaryIO, self._stack.enter_context(packed))
+            else:
+                self._ndjson[resource_type] = self._stack.enter_context(open(path, "wb"))
+        return self._ndjson[resource_type]
+
+
+def _route(person: Person, fact: Fact) -> str:
+    """Which way a fact travels. Medications have no HL7 v2 message here, so everybody's go by FHIR."""
+    if person.routes in ("ndjson", "bundle"):
+        return person.routes
+    if fact.kind == "patient":
+        return "hl7v2" if fact.values[0] == "replaced" or fact.id.endswith("h") else "ndjson"
+    if fact.kind in ("medication", "ignored") or (person.routes == "mixed" and fact.visit % 2):
+        return "ndjson"
+    return "hl7v2"
+
+
+def _grouped(facts: list[Fact]) -> Iterator[list[Fact]]:
+    """Facts that share a message: one visit's measurements of one group, version and sending."""
+    groups: dict[tuple[object, ...], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        alone = fact.kind in ("encounter", "cancel", "note", "patient", "broken", "condition") or fact.is_duplicate
+        groups[
+            (fact.visit, fact.group, fact.version, fact.status, fact.sent_at, (fact.id, fact.kind) if alone else "")
+        ].append(fact)
+    yield from groups.values()
