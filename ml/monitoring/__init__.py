@@ -1,0 +1,6 @@
+"""Watching: is the world still the one the champion was trained on, and does the feed still work?"""
+
+from ml.monitoring.check import DriftOutcome, check_drift
+from ml.monitoring.metrics import DriftMetric
+
+__all__ = ["DriftMetric", "DriftOutcome", "check_drift"]

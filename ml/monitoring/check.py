@@ -1,0 +1,137 @@
+"""The nightly judgement: read the published snapshot and the champion's training data, measure, conclude, keep, tell."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from core.alerts import raise_alert
+from core.lake import SnapshotNumbers, read_lake
+from core.publication import Published, published
+from core.settings import Settings
+from core.store import DriftVerdict
+from ml.monitoring.champion import ChampionReference, champion_reference
+from ml.monitoring.cooldown import alert_is_due, may_retrain
+from ml.monitoring.metrics import DriftMetric
+from ml.monitoring.pages import write_pages
+from ml.monitoring.performance import performance_metrics
+from ml.monitoring.quality import null_metrics, quality_metrics
+from ml.monitoring.record import judged_days, keep_verdict, verdict_of
+from ml.monitoring.rules import Rules, load_rules
+from ml.monitoring.shift import prediction_metrics, visitor_metrics, within_person_frames, within_person_metrics
+from ml.monitoring.windows import reference_visitors, table_exists, visitors, windows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEATURES = [
+    "age_years", "sex", "systolic_last_mmhg", "diastolic_last_mmhg", "systolic_mean_12m_mmhg", "diastolic_mean_12m_mmhg",
+    "systolic_slope_mmhg_per_year", "systolic_sd_12m_mmhg", "pulse_pressure_last_mmhg", "blood_pressure_count_12m",
+    "blood_pressure_age_days", "bmi_last_kg_m2", "bmi_change_12m_kg_m2", "heart_rate_last_bpm", "glucose_last_mg_dl",
+    "hba1c_last_pct", "creatinine_last_mg_dl", "egfr_last_ml_min", "total_cholesterol_last_mg_dl", "ldl_last_mg_dl",
+    "hdl_last_mg_dl", "triglycerides_last_mg_dl", "smoking_status", "has_diabetes", "has_chronic_kidney_disease",
+    "drug_count_12m", "visit_count_12m",
+]
+
+
+@dataclass(frozen=True)
+class DriftOutcome:
+    """What the monitor concluded. ``report_path`` is relative to ``settings.reports_dir``."""
+
+    verdict: str  # fine | data_fault | drift | insufficient_data
+    reasons: list[str]
+    drift_verdict_id: int
+    report_path: str | None
+    should_retrain: bool
+    metrics: list[DriftMetric] = field(default_factory=list, repr=False)
+
+
+@dataclass
+class Measured:
+    """The numbers of one judgement, and the frames behind its pages."""
+
+    metrics: list[DriftMetric]
+    current: "pd.DataFrame"
+    reference: "pd.DataFrame"
+
+
+def check_drift(settings: Settings) -> DriftOutcome:
+    """Judge the published build against the champion's training data; once per build and model version.
+
+    A second call on the same build returns the first verdict and never asks for retraining again.
+    Errors: `NotPublishedError` when there is nothing to judge.
+    """
+    return judge(settings, champion_reference(settings))
+
+
+def judge(settings: Settings, champion: ChampionReference | None) -> DriftOutcome:
+    """`check_drift` for a given champion; None (no model yet) watches the feed alone."""
+    now, rules = published(settings), load_rules()
+    model_version = champion.model_version if champion else 0
+    if earlier := verdict_of(settings, now.build_id, model_version):
+        return DriftOutcome(earlier.verdict, earlier.reasons, earlier.drift_verdict_id, earlier.report_path, False)
+    measured = measure(settings, now, champion, rules)
+    verdict, reasons = conclude(measured.metrics)
+    should_retrain = verdict == "drift" and may_retrain(settings, now.as_of)
+    report_path = write_pages(settings, now, model_version, verdict, reasons, measured.metrics, measured.current,
+                              measured.reference, rules)
+    kept = keep_verdict(settings, DriftVerdict(
+        build_id=now.build_id, as_of=now.as_of, model_version=model_version, verdict=verdict, reasons=reasons,
+        report_path=report_path, emitted=should_retrain), measured.metrics)
+    _tell(settings, kept, measured.metrics, rules)
+    return DriftOutcome(verdict, reasons, kept.drift_verdict_id, report_path, should_retrain, measured.metrics)
+
+
+def measure(settings: Settings, now: Published, champion: ChampionReference | None, rules: Rules) -> Measured:
+    """Every metric of every window."""
+    import pandas as pd
+
+    metrics: list[DriftMetric] = []
+    windows = windows_of(now.as_of, judged_days(settings), rules)
+    current, reference = pd.DataFrame(), pd.DataFrame()
+    with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=now.clinical_snapshot)) as lake:
+        for window in windows:
+            metrics += quality_metrics(lake, window, rules)
+        if champion is None:
+            return Measured(metrics, current, reference)
+        with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=champion.clinical_snapshot)) as trained:
+            reference = reference_visitors(trained, champion.as_of, rules)
+            for window in windows:
+                shifts = within_person_frames(lake, trained, champion, window, rules)
+                metrics += within_person_metrics(*shifts, window, rules)
+                seen = visitors(lake, window.start, window.end, now.as_of, heard=True)
+                metrics += visitor_metrics(seen, reference, window, rules)
+                metrics += null_metrics(seen, reference, FEATURES, window, rules)
+                current = seen if len(seen) > len(current) else current
+    # Scores are written after publication: they are read at the newest snapshot.
+    with read_lake(settings, ("clinical",)) as lake:
+        if table_exists(lake, "scores", "predictions"):
+            for window in windows:
+                metrics += prediction_metrics(lake, champion, window, rules)
+            metrics += performance_metrics(lake, champion, now.as_of - timedelta(rules.performance.horizon_days), rules)
+    return Measured(metrics, current[FEATURES] if len(current) else current,
+                    reference[FEATURES] if len(reference) else reference)
+
+
+def conclude(metrics: list[DriftMetric]) -> tuple[str, list[str]]:
+    """(verdict, reasons). A data fault comes before drift: a broken feed looks like a changed world."""
+    faults = [m.reason for m in metrics if m.is_breached and m.kind == "quality"]
+    drifts = [m.reason for m in metrics if m.is_breached and m.kind != "quality"]
+    if faults:
+        return "data_fault", faults
+    if drifts:
+        return "drift", drifts
+    if not any(m.threshold is not None for m in metrics if m.kind != "quality"):
+        return "insufficient_data", ["too few visits in the window, or no champion, to compare with its training data"]
+    return "fine", []
+
+
+def _tell(settings: Settings, verdict: DriftVerdict, metrics: list[DriftMetric], rules: Rules) -> None:
+    if verdict.verdict not in ("drift", "data_fault"):
+        return
+    condition = sorted({f"{m.kind}:{m.feature}" for m in metrics
+                        if m.is_breached and (m.kind == "quality") == (verdict.verdict == "data_fault")})
+    if alert_is_due(settings, verdict.verdict, condition, verdict.as_of, rules.repeat_after_days):
+        raise_alert(settings, "critical" if verdict.verdict == "data_fault" else "warning", verdict.verdict,
+                    verdict.reasons[0], {"as_of": verdict.as_of.isoformat(), "condition": condition,
+                                         "reasons": verdict.reasons, "report": verdict.report_path,
+                                         "drift_verdict_id": verdict.drift_verdict_id})

@@ -1,0 +1,58 @@
+"""Keeping a verdict: its row in the ops database, its numbers in the lake."""
+
+from datetime import date
+
+from sqlalchemy import select
+
+from core.lake import write_lake
+from core.settings import Settings
+from core.store import DriftVerdict, store_session
+from ml.monitoring.metrics import DriftMetric
+
+_TABLE = """
+create schema if not exists clinical.monitoring;
+create table if not exists clinical.monitoring.drift_metrics (
+    drift_verdict_id bigint, as_of date, model_version integer, kind varchar, feature varchar, statistic varchar,
+    value double, threshold double, is_breached boolean
+);
+"""
+
+
+def verdict_of(settings: Settings, build_id: int, model_version: int) -> DriftVerdict | None:
+    """The verdict already given on a build and a model version."""
+    with store_session(settings) as session:
+        return session.scalars(select(DriftVerdict).where(
+            DriftVerdict.build_id == build_id, DriftVerdict.model_version == model_version)).first()
+
+
+def judged_days(settings: Settings) -> list[date]:
+    """The data days that have been judged so far."""
+    with store_session(settings) as session:
+        return list(session.scalars(select(DriftVerdict.as_of).distinct()))
+
+
+def keep_verdict(settings: Settings, verdict: DriftVerdict, metrics: list[DriftMetric]) -> DriftVerdict:
+    """Write the metrics, then the verdict, under the number it will have.
+
+    The lake and the ops database share no transaction: a death in between leaves metrics without a verdict, which the
+    next run of the same number replaces.
+    """
+    with store_session(settings) as session:
+        newest = session.scalars(select(DriftVerdict.drift_verdict_id)
+                                 .order_by(DriftVerdict.drift_verdict_id.desc()).limit(1)).first()
+    verdict.drift_verdict_id = (newest or 0) + 1
+    with write_lake(settings) as lake:
+        lake.execute(_TABLE)
+        lake.execute("begin")
+        lake.execute("delete from clinical.monitoring.drift_metrics where drift_verdict_id = $1", [verdict.drift_verdict_id])
+        lake.executemany(
+            "insert into clinical.monitoring.drift_metrics by name select $1::bigint as drift_verdict_id, $2::date as as_of, "
+            "$3::int as model_version, $4 as kind, $5 as feature, $6 as statistic, $7::double as value, "
+            "$8::double as threshold, $9::boolean as is_breached",
+            [[verdict.drift_verdict_id, verdict.as_of, verdict.model_version, m.kind, m.feature, m.statistic, m.value,
+              m.threshold, m.is_breached] for m in metrics]) if metrics else None
+        lake.execute("commit")
+    with store_session(settings) as session:
+        session.add(verdict)
+        session.flush()
+        return verdict
