@@ -1,0 +1,148 @@
+"""One message: segments, fields, repetitions, components, with the delimiters that MSH-1 and MSH-2 declare."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+_HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
+
+
+class MessageError(ValueError):
+    """The bytes are not an HL7 v2 message; ``reason_code`` and ``place`` say why and where."""
+
+    def __init__(self, reason_code: str, place: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason_code, self.place, self.detail = reason_code, place, detail
+
+
+@dataclass(frozen=True)
+class Delimiters:
+    """MSH-1 and the characters of MSH-2; an absent one is a character that cannot occur."""
+
+    field: str
+    component: str
+    repetition: str
+    escape: str
+    subcomponent: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """``number`` counts segments of the same name from 1."""
+
+    name: str
+    number: int
+    fields: tuple[str, ...]
+    delimiters: Delimiters
+
+    def raw(self, index: int) -> str:
+        """Field ``index`` as sent; '' when absent. MSH counts its separator as field 1."""
+        return self.fields[index] if index < len(self.fields) else ""
+
+    def repetitions(self, index: int) -> list[str]:
+        raw = self.raw(index)
+        return raw.split(self.delimiters.repetition) if raw else []
+
+    def text(self, index: int, component: int = 1) -> str:
+        """A component of a field's first repetition, unescaped; '' for absent and for the explicit null ``""``."""
+        repetitions = self.repetitions(index)
+        return self.component(repetitions[0], component) if repetitions else ""
+
+    def component(self, repetition: str, component: int, subcomponent: int = 1) -> str:
+        """A component (and its subcomponent) of one repetition, unescaped."""
+        parts = repetition.split(self.delimiters.component)
+        if component > len(parts):
+            return ""
+        inner = parts[component - 1].split(self.delimiters.subcomponent)
+        if subcomponent > len(inner):
+            return ""
+        value = unescape(inner[subcomponent - 1], self.delimiters).strip()
+        return "" if value == '""' else value
+
+
+@dataclass(frozen=True)
+class Message:
+    segments: tuple[Segment, ...]
+
+    @property
+    def msh(self) -> Segment:
+        return self.segments[0]
+
+    @cached_property
+    def type(self) -> str:
+        """``ADT^A08``; the event falls back to EVN-1."""
+        code, event = self.msh.text(9, 1), self.msh.text(9, 2)
+        if not event and (evn := self.first("EVN")):
+            event = evn.text(1)
+        safe = [part for part in (code, event) if re.fullmatch(r"[A-Z0-9]{2,4}", part)]
+        return "^".join(safe) if safe else "unknown"
+
+    def first(self, name: str) -> Segment | None:
+        return next((segment for segment in self.segments if segment.name == name), None)
+
+    def all(self, name: str) -> list[Segment]:
+        return [segment for segment in self.segments if segment.name == name]
+
+
+def parse_message(text: str) -> Message:
+    """Split a decoded message. Errors: `MessageError` when the header cannot be used."""
+    if not text.startswith("MSH"):
+        raise MessageError("no_msh", "MSH", "the message does not begin with MSH")
+    delimiters = _delimiters(text)
+    counts: dict[str, int] = {}
+    segments = []
+    for line in text.split("\r"):
+        name = line[:3]
+        fields = line.split(delimiters.field)
+        if name == "MSH":
+            fields.insert(1, delimiters.field)
+        counts[name] = counts.get(name, 0) + 1
+        segments.append(Segment(name, counts[name], tuple(fields), delimiters))
+    return Message(tuple(segments))
+
+
+def _delimiters(text: str) -> Delimiters:
+    field = text[3:4]
+    if not field or field.isalnum() or field in "\r\n":
+        raise MessageError("bad_delimiters", "MSH-1", "MSH-1 is not a separator")
+    declared = text[4:].split(field, 1)[0].split("\r", 1)[0]
+    if len(declared) < 1 or len(set(declared + field)) != len(declared) + 1 or any(c.isalnum() for c in declared):
+        raise MessageError("bad_delimiters", "MSH-2", "MSH-2 does not name distinct delimiters")
+    component, repetition, escape, subcomponent = (declared + "\0\1\2\3"[len(declared[:4]) :])[:4]
+    return Delimiters(field, component, repetition, escape, subcomponent)
+
+
+def unescape(value: str, delimiters: Delimiters) -> str:
+    r"""Resolve ``\F\ \S\ \T\ \R\ \E\ \Xhh\ \.br\``; highlighting goes, an unknown sequence stays as it is."""
+    if delimiters.escape not in value:
+        return value
+    known: dict[str, str] = {
+        "F": delimiters.field, "S": delimiters.component, "T": delimiters.subcomponent,
+        "R": delimiters.repetition, "E": delimiters.escape, "H": "", "N": "", ".br": "\n",
+    }  # fmt: skip
+
+    def resolve(match: re.Match[str]) -> str:
+        code = match[1]
+        if code in known:
+            return known[code]
+        if found := _HEX.fullmatch(code):
+            return bytes.fromhex(found[1]).decode("latin-1")
+        return match[0]
+
+    return _escape_pattern(delimiters.escape)(resolve, value)
+
+
+def escape(value: str, delimiters: Delimiters) -> str:
+    """The inverse of `unescape` for text."""
+    codes = {
+        delimiters.escape: "E", delimiters.field: "F", delimiters.component: "S",
+        delimiters.subcomponent: "T", delimiters.repetition: "R",
+    }  # fmt: skip
+    mark = delimiters.escape
+    return "".join(f"{mark}{codes[char]}{mark}" if char in codes else char for char in value)
+
+
+def _escape_pattern(mark: str) -> Callable[[Callable[[re.Match[str]], str], str], str]:
+    quoted = re.escape(mark)
+    return re.compile(f"{quoted}([^{quoted}]*){quoted}").sub
