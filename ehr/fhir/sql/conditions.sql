@@ -7,8 +7,8 @@ with timed as (
 
 select
     payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of([known_text, person_key, encounter_key, r."clinicalStatus", r."verificationStatus", r.code, onset_text,
-        r."abatementDateTime", r."recordedDate"]) as content_hash,
+    content_of(row(known_text, person_key, encounter_key, r."clinicalStatus", r."verificationStatus", r.code, onset_text,
+        r."abatementDateTime", r."recordedDate")) as content_hash,
     person_key,
     source_flags || time_flags(onset_text) as flags,
     encounter_key,

@@ -7,7 +7,7 @@ with timed as (
 
 select
     payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of([known_text, person_key, r.status, r.class, start_text, end_text]) as content_hash,
+    content_of(row(known_text, person_key, r.status, r.class, start_text, end_text)) as content_hash,
     person_key,
     source_flags || time_flags(start_text) as flags,
     encounter_key, r.status as status,

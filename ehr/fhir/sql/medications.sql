@@ -27,7 +27,7 @@ drugs as (
 
 select
     payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of([known_text, person_key, encounter_key, r.status, r.intent, codings, medication_id, at_text]) as content_hash,
+    content_of(row(known_text, person_key, encounter_key, r.status, r.intent, codings, medication_id, at_text)) as content_hash,
     person_key,
     source_flags || time_flags(at_text) as flags,
     resource_type, encounter_key, r.status as status, r.intent as intent, codings,
@@ -41,7 +41,7 @@ from drugs;
 create or replace temp table new_fhir_medication_codes as
 select
     payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of([known_text, r.code]) as content_hash,
+    content_of(row(known_text, r.code)) as content_hash,
     cast(null as varchar) as person_key, source_flags as flags,
     pseudonym('medication', source_id || ':fhir', r.id) as medication_key,
     r.code.coding as codings

@@ -15,8 +15,8 @@ with timed as (
 
 select
     payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of([known_text, person_key, encounter_key, r.status, at_text, r.code, r."valueQuantity", r."valueInteger",
-        r."valueString", r."valueCodeableConcept", r.component]) as content_hash,
+    content_of(row(known_text, person_key, encounter_key, r.status, at_text, r.code, r."valueQuantity", r."valueInteger",
+        r."valueString", r."valueCodeableConcept", r.component)) as content_hash,
     person_key,
     source_flags || time_flags(at_text)
         || if(r."valueString" is not null and safe_text(r."valueString") is null, ['value_text_dropped'], [])

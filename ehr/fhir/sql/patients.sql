@@ -1,7 +1,7 @@
 create or replace temp table new_fhir_patients as
 select
     payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of([known_text, r.gender, r."birthDate", r.active, r."deceasedBoolean", r."deceasedDateTime", r.link]) as content_hash,
+    content_of(row(known_text, r.gender, r."birthDate", r.active, r."deceasedBoolean", r."deceasedDateTime", r.link)) as content_hash,
     person_key,
     source_flags || if(r."birthDate" is not null and try_cast(rpad(r."birthDate", 10, '-01-01') as date) is null
         and fhir_at(r."birthDate", time_zone) is null, ['bad_birth_date'], []) as flags,
