@@ -1,4 +1,4 @@
-"""The nightly judgement: read the published snapshot and the champion's training data, measure, conclude, keep, tell."""
+"""The nightly judgement: read the published build and the champion's data, measure, conclude, keep, tell."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEATURES = [
-    "age_years", "sex", "systolic_last_mmhg", "diastolic_last_mmhg", "systolic_mean_12m_mmhg", "diastolic_mean_12m_mmhg",
-    "systolic_slope_mmhg_per_year", "systolic_sd_12m_mmhg", "pulse_pressure_last_mmhg", "blood_pressure_count_12m",
+    "age_years", "sex", "systolic_last_mmhg", "diastolic_last_mmhg", "systolic_mean_12m_mmhg",
+    "diastolic_mean_12m_mmhg", "systolic_slope_mmhg_per_year", "systolic_sd_12m_mmhg",
+    "pulse_pressure_last_mmhg", "blood_pressure_count_12m",
     "blood_pressure_age_days", "bmi_last_kg_m2", "bmi_change_12m_kg_m2", "heart_rate_last_bpm", "glucose_last_mg_dl",
     "hba1c_last_pct", "creatinine_last_mg_dl", "egfr_last_ml_min", "total_cholesterol_last_mg_dl", "ldl_last_mg_dl",
     "hdl_last_mg_dl", "triglycerides_last_mg_dl", "smoking_status", "has_diabetes", "has_chronic_kidney_disease",

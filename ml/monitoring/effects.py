@@ -31,7 +31,8 @@ class Effect:
         return abs(self.value) - float(t.ppf(level, self.n - 1)) * self.standard_error
 
 
-def mean_shift(current: Values, reference: Values, *, between_variance: float = 0.0, design_effect: float = 1.0) -> Effect:
+def mean_shift(current: Values, reference: Values, *, between_variance: float = 0.0,
+               design_effect: float = 1.0) -> Effect:
     """Standardised mean difference, in SDs of the reference (Glass's delta).
 
     Values outside the reference's 1st to 99th percentile are drawn in. ``between_variance`` (in squared units of the
@@ -60,7 +61,8 @@ def between_window_variance(values: Values, window: NDArray[np.int64], minimum: 
     return max(0.0, float(means.var(ddof=1)) - sampling)
 
 
-def mix_shift(current: Mapping[str, int], reference: Mapping[str, int], *, design_effect: float = 1.0) -> tuple[str, Effect]:
+def mix_shift(current: Mapping[str, int], reference: Mapping[str, int], *,
+              design_effect: float = 1.0) -> tuple[str, Effect]:
     """The category whose share moved most and its Cohen's h (difference of arcsine-transformed shares).
 
     Shares that lie below 1% in both are not looked at: a handful of people cannot carry a verdict.
@@ -79,7 +81,7 @@ def mix_shift(current: Mapping[str, int], reference: Mapping[str, int], *, desig
 
 
 def share_rise(current: tuple[int, int], reference: tuple[int, int], *, design_effect: float = 1.0) -> Effect:
-    """Difference of two shares, each (hits, rows), current minus reference; Agresti-Coull widening keeps 0 and 1 honest."""
+    """Difference of two shares, each (hits, rows), current minus reference; errors widened so that 0 and 1 have one."""
     (hits_now, n_now), (hits_then, n_then) = current, reference
     if not n_now or not n_then:
         return Effect(0.0, inf, n_now)

@@ -1,7 +1,7 @@
 """Drift pages: our own summary first, Evidently's report behind it. Aggregates only, nobody's row.
 
 Evidently embeds raw values of the current window column by column, in row order. So before it sees a frame, each
-column is shuffled on its own (no row is left), and numbers are drawn to a coarse grid of the reference (no value is left).
+column is shuffled on its own (no row is left), and numbers are drawn to a coarse grid (no value is left).
 """
 
 import html
@@ -84,8 +84,8 @@ def _evidently(current: "pd.DataFrame", reference: "pd.DataFrame", path: os.Path
                          Dataset.from_pandas(then, data_definition=definition))
         run.save_html(str(path))
     return [
-        DriftMetric("feature", found["config"]["column"], f"evidently_{found['config']['method']}", float(found["value"]),
-                    None, False, "evidently", len(now))
+        DriftMetric("feature", found["config"]["column"], f"evidently_{found['config']['method']}",
+                    float(found["value"]), None, False, "evidently", len(now))
         for found in run.dict()["metrics"] if found["metric_name"].startswith("ValueDrift")
     ]
 
@@ -94,8 +94,8 @@ def _summary(settings: Settings, now: Published, model_version: int, verdict: st
              metrics: list[DriftMetric], has_report: bool, rules: Rules) -> str:
     listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons) or "<li>nothing breached its rule</li>"
     rows = "".join(
-        f"<tr class='{'breached' if m.is_breached else ''}'><td>{html.escape(m.kind)}</td><td>{html.escape(m.feature)}</td>"
-        f"<td>{html.escape(m.statistic)}</td><td>{m.value:.3f}</td>"
+        f"<tr class='{'breached' if m.is_breached else ''}'><td>{html.escape(m.kind)}</td>"
+        f"<td>{html.escape(m.feature)}</td><td>{html.escape(m.statistic)}</td><td>{m.value:.3f}</td>"
         f"<td>{'' if m.threshold is None else f'{m.threshold:.2f}'}</td><td>{m.n}</td></tr>"
         for m in sorted(metrics, key=lambda m: (not m.is_breached, m.threshold is None, m.kind, m.feature)))
     link = "<p><a href='evidently.html'>Evidently's full report</a></p>" if has_report else ""

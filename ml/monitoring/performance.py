@@ -1,7 +1,8 @@
 """Once labels have matured: how past predictions did. Discrimination and calibration, with intervals.
 
-The label is that of `ml.hypertension_examples`, for predictions made on any day: within the horizon a first diagnosis, a
-first antihypertensive, or a second day with a reading >= 140/90; without one, followed up to the horizon's end.
+The label is that of `ml.hypertension_examples`, for predictions made on any day: within the horizon a first
+diagnosis, a first antihypertensive, or a second day with a reading >= 140/90; without one, followed up to the
+horizon's end.
 """
 
 from datetime import date
@@ -93,7 +94,8 @@ def _auc(risk: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     positives, negatives = int(label.sum()), int((~label).sum())
     auc = float((rankdata(risk)[label].sum() - positives * (positives + 1) / 2) / (positives * negatives))
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = (auc * (1 - auc) + (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)) / (positives * negatives)
+    variance = (auc * (1 - auc) + (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)) / (
+        positives * negatives)
     return auc, sqrt(max(variance, 0.0))
 
 

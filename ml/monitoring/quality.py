@@ -1,8 +1,10 @@
 """Does the feed still work? Volumes, codes, units, plausibility and missing values, source by source."""
 
 from datetime import date
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 from duckdb import DuckDBPyConnection
 
 from ml.monitoring.effects import overdispersion, rate_ratio, share_rise
@@ -38,7 +40,7 @@ def null_metrics(current: "pd.DataFrame", reference: "pd.DataFrame", features: l
     for feature in features:
         counts_now, counts_then = ((int(frame[feature].isna().sum()), len(frame)) for frame in (now, then))
         effect = share_rise(counts_now, counts_then, design_effect=rules.confidence.design_effect)
-        reason = f"{feature} is missing for {effect.value:+.0%} more of the people seen ({effect.n} visits, {window.name})"
+        reason = f"{feature} is missing for {effect.value:+.0%} more of those seen ({effect.n} visits, {window.name})"
         found.append(judged("quality", feature, "missing_share_rise", effect, rules.nulls, rules.confidence.level,
                             window.name, rules.sample.visits, reason, only_rise=True))
     return found
@@ -47,12 +49,13 @@ def null_metrics(current: "pd.DataFrame", reference: "pd.DataFrame", features: l
 def _volumes(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[DriftMetric]:
     """Observations per source since its last delivery against its usual rate; and sources that fell silent."""
     landed: dict[str, list[date]] = {}
-    for source, day in lake.execute("select distinct source_id, as_of from clinical.raw.landings where as_of <= $1 order by 2",
-                                    [window.end]).fetchall():
+    for source, day in lake.execute(
+            "select distinct source_id, as_of from clinical.raw.landings where as_of <= $1 order by 2",
+            [window.end]).fetchall():
         landed.setdefault(source, []).append(day)
     found = []
     for source, days in landed.items():
-        gaps = sorted((b - a).days for a, b in zip(days, days[1:], strict=False))
+        gaps = sorted((b - a).days for a, b in pairwise(days))
         silent = (window.end - days[-1]).days
         if len(gaps) >= 2 and silent > 0:
             usual = max(1, gaps[len(gaps) // 2])
@@ -78,9 +81,10 @@ def _volumes(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[Dri
             group by b.number
             """, [source, start]).fetchnumpy()
         expected = (counts[1] if counts else 0) * length / _TRAILING_DAYS
-        spread = overdispersion(next(iter(blocks.values())).astype(float))
+        spread = overdispersion(np.asarray(next(iter(blocks.values())), dtype=np.float64))
         found.append(_collapse("volume_ratio", source, counts[0] if counts else 0, expected, window, rules, spread,
-                               rules.volume.effect, rules.volume.ceiling, "sends {ratio:.0%} of its usual observations"))
+                               rules.volume.effect, rules.volume.ceiling,
+                               "sends {ratio:.0%} of its usual observations"))
     return found
 
 
@@ -106,7 +110,7 @@ def _yields(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[Drif
         return []
     return [_collapse("yield_ratio", measure, counts.get(measure, (0, 0))[0],
                       counts.get(measure, (0, 0))[1] * visits_now / visits_then, window, rules, 2.0,
-                      rules.yields.effect, rules.yields.ceiling, "arrives at {ratio:.0%} of its usual rate per encounter")
+                      rules.yields.effect, rules.yields.ceiling, "comes at {ratio:.0%} of its usual rate per encounter")
             for measure in rules.yields.measures]
 
 
@@ -127,7 +131,9 @@ def _unseen(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[Drif
         with observations as (select *, event_at::date as day from {_OBSERVATIONS}),
         windowed as (select * from observations where day > $1::date and day <= $2::date),
         usual as (select * from observations where day <= $1::date and day > $1::date - $3::int),
-        known_codes as (select distinct source_id, unnest(codings).code as code from observations where day <= $1::date),
+        known_codes as (
+            select distinct source_id, unnest(codings).code as code from observations where day <= $1::date
+        ),
         known_units as (select distinct source_id, unit from observations where day <= $1::date and unit is not null),
         code_lists as (select source_id, list(code) as codes from known_codes group by all),
         unit_lists as (select source_id, list(unit) as units from known_units group by all)
@@ -159,8 +165,10 @@ def _implausible(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list
             select event_date, is_plausible from clinical.core.fct_blood_pressure where is_current
             union all select event_date, is_plausible from clinical.core.fct_measurements where is_current
         )
-        select count(*) filter (where event_date > $1::date and not is_plausible), count(*) filter (where event_date > $1::date),
-            count(*) filter (where event_date <= $1::date and not is_plausible), count(*) filter (where event_date <= $1::date)
+        select count(*) filter (where event_date > $1::date and not is_plausible),
+            count(*) filter (where event_date > $1::date),
+            count(*) filter (where event_date <= $1::date and not is_plausible),
+            count(*) filter (where event_date <= $1::date)
         from facts where event_date <= $2::date and event_date > $1::date - $3::int
         """, [window.start, window.end, _TRAILING_DAYS]).fetchone()
     if row is None or row[3] < rules.sample.reference:

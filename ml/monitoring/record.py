@@ -37,6 +37,8 @@ def keep_verdict(settings: Settings, verdict: DriftVerdict, metrics: list[DriftM
     The lake and the ops database share no transaction: a death in between leaves metrics without a verdict, which the
     next run of the same number replaces.
     """
+    import pandas as pd
+
     with store_session(settings) as session:
         newest = session.scalars(select(DriftVerdict.drift_verdict_id)
                                  .order_by(DriftVerdict.drift_verdict_id.desc()).limit(1)).first()
@@ -44,13 +46,17 @@ def keep_verdict(settings: Settings, verdict: DriftVerdict, metrics: list[DriftM
     with write_lake(settings) as lake:
         lake.execute(_TABLE)
         lake.execute("begin")
-        lake.execute("delete from clinical.monitoring.drift_metrics where drift_verdict_id = $1", [verdict.drift_verdict_id])
-        lake.executemany(
-            "insert into clinical.monitoring.drift_metrics by name select $1::bigint as drift_verdict_id, $2::date as as_of, "
-            "$3::int as model_version, $4 as kind, $5 as feature, $6 as statistic, $7::double as value, "
-            "$8::double as threshold, $9::boolean as is_breached",
-            [[verdict.drift_verdict_id, verdict.as_of, verdict.model_version, m.kind, m.feature, m.statistic, m.value,
-              m.threshold, m.is_breached] for m in metrics]) if metrics else None
+        lake.execute("delete from clinical.monitoring.drift_metrics where drift_verdict_id = $1",
+                     [verdict.drift_verdict_id])
+        rows = pd.DataFrame({  # one insert, so one file
+            "drift_verdict_id": verdict.drift_verdict_id, "as_of": verdict.as_of,
+            "model_version": verdict.model_version,
+            **{name: [getattr(metric, name) for metric in metrics]
+               for name in ("kind", "feature", "statistic", "value", "threshold", "is_breached")}})
+        rows["threshold"] = rows["threshold"].astype(float)
+        lake.register("rows", rows)
+        lake.execute("insert into clinical.monitoring.drift_metrics by name "
+                     "select * replace (nullif(threshold, 'nan'::double) as threshold) from rows")
         lake.execute("commit")
     with store_session(settings) as session:
         session.add(verdict)

@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 RULES_FILE = Path(__file__).with_name("rules.toml")
 
@@ -106,5 +107,5 @@ def load_rules(path: Path = RULES_FILE) -> Rules:
     )
 
 
-def _tuples(table: dict[str, object]) -> dict[str, object]:
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}

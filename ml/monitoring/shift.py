@@ -53,7 +53,7 @@ def visitor_metrics(current: "pd.DataFrame", reference: "pd.DataFrame", window: 
         found.append(judged("feature", feature, "smd", effect, rules.visitors, level, window.name,
                             rules.sample.visits, reason))
     for feature in rules.mix.features:
-        now_counts, then_counts = (frame[feature].dropna().astype(str).value_counts().to_dict()
+        now_counts, then_counts = (_counts(frame, feature)
                                    for frame in (current, reference))
         category, effect = mix_shift(now_counts, then_counts, design_effect=design)
         reason = (f"the mix of {feature} among people seen moved: {category} by h = {effect.value:+.2f} "
@@ -67,8 +67,9 @@ def prediction_metrics(lake: DuckDBPyConnection, champion: "ChampionReference", 
                        rules: Rules) -> list[DriftMetric]:
     """Logit risk of people seen in the window, newest run, against the same model's run nearest its training."""
     now = served_risk(lake, champion.model_version, window.end)
-    first = lake.execute("select min(as_of) from clinical.scores.predictions where model_version::varchar = $1::varchar",
-                         [str(champion.model_version)]).fetchone()
+    first = lake.execute(
+        "select min(as_of) from clinical.scores.predictions where model_version::varchar = $1::varchar",
+        [str(champion.model_version)]).fetchone()
     if now.empty or first is None or first[0] is None:
         return []
     baseline = served_risk(lake, champion.model_version, first[0])
@@ -91,6 +92,10 @@ def within_person_frames(published: DuckDBPyConnection, trained: DuckDBPyConnect
     end = min(champion.as_of, window.start)
     return (within_person(published, window.start, window.end),
             within_person(trained, end - timedelta(rules.windows.reference_days), end))
+
+
+def _counts(frame: "pd.DataFrame", feature: str) -> dict[str, int]:
+    return {str(category): int(n) for category, n in frame[feature].dropna().astype(str).value_counts().items()}
 
 
 def _logit(risk: np.ndarray) -> np.ndarray:

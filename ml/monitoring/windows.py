@@ -1,4 +1,4 @@
-"""The days under judgement, and the frames read from the lake for them. Windows are (start, end]: end belongs to them."""
+"""The days under judgement, (start, end], and the frames read from the lake for them."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -91,7 +91,8 @@ def reference_visitors(lake: DuckDBPyConnection, as_of: date, rules: Rules) -> "
     import pandas as pd
 
     dates = [row[0] for row in lake.execute(
-        "select distinct feature_date from clinical.ml.patient_features where feature_date <= $1 order by 1 desc limit $2",
+        "select distinct feature_date from clinical.ml.patient_features where feature_date <= $1 "
+        "order by 1 desc limit $2",
         [as_of, rules.windows.feature_dates]).fetchall()]
     back = timedelta(rules.windows.visit_lookback_days)
     frames = [visitors(lake, day - back, day, day, heard=False) for day in dates]

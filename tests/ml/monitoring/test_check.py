@@ -1,0 +1,104 @@
+"""The monitor on a fabricated lake: quiet nights, three shifts of the world, precedence, idempotence, cool-down."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from core.lake import read_lake
+from core.settings import Settings
+from core.store import Alert, store_session
+from ml.monitoring.check import judge
+from ml.monitoring.pages import without_rows
+from tests.ml.monitoring.hospital import Hospital
+
+
+@pytest.fixture
+def hospital(settings: Settings) -> Hospital:
+    built = Hospital(settings)
+    built.deliver(600)
+    return built
+
+
+def alerts(settings: Settings) -> list[tuple[str, str]]:
+    with store_session(settings) as session:
+        return [(a.kind, a.severity) for a in session.scalars(select(Alert).order_by(Alert.alert_id))]
+
+
+@pytest.mark.slow
+def test_ten_nights_without_a_change_raise_no_alarm(hospital: Hospital) -> None:
+    champion = hospital.champion()
+    for _ in range(10):
+        hospital.deliver(3)
+        hospital.new_build()
+        assert judge(hospital.settings, champion).verdict == "fine"
+    assert alerts(hospital.settings) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "verdict", "severity", "sentence"), [
+    ({"shift_mmhg": 8.0}, "drift", "warning", "systolic pressure reads higher"),
+    ({"young": True}, "drift", "warning", "age_years: lower"),
+    ({"unmapped": True}, "data_fault", "critical", "blood_pressure comes at 0%"),
+])
+def test_a_change_is_found_within_two_nights(hospital: Hospital, change: dict[str, float], verdict: str, severity: str,
+                                             sentence: str) -> None:
+    champion = hospital.champion()
+    hospital.deliver(3)
+    hospital.new_build()
+    assert judge(hospital.settings, champion).verdict == "fine"
+    outcomes = []
+    for _ in range(2):
+        hospital.deliver(3, **change)
+        hospital.new_build()
+        outcomes.append(judge(hospital.settings, champion))
+    assert outcomes[1].verdict == verdict
+    assert any(sentence in reason for reason in outcomes[1].reasons)
+    assert alerts(hospital.settings)[0] == (verdict, severity)
+    assert [o.should_retrain for o in outcomes].count(True) == (verdict == "drift")  # the cool-down holds the second
+
+
+def test_a_build_is_judged_once_and_kept(hospital: Hospital) -> None:
+    champion = hospital.champion()
+    hospital.deliver(5, shift_mmhg=15.0)
+    hospital.new_build()
+    first, second = judge(hospital.settings, champion), judge(hospital.settings, champion)
+    assert first.should_retrain
+    assert not second.should_retrain
+    assert (second.drift_verdict_id, second.reasons) == (first.drift_verdict_id, first.reasons)
+    assert len(alerts(hospital.settings)) == 1
+    with read_lake(hospital.settings, ("clinical",)) as lake:
+        kept = lake.execute("select count(*), count(distinct drift_verdict_id), bool_or(is_breached), "
+                            "count(*) filter (where statistic like 'evidently%' and threshold is null) "
+                            "from clinical.monitoring.drift_metrics").fetchone()
+    assert kept is not None
+    assert kept[:3] == (len(first.metrics), 1, True)
+    assert kept[3] > 10
+    page = Path(hospital.settings.reports_dir / (first.report_path or ""))
+    assert "systolic pressure reads higher" in page.read_text()
+    assert page.with_name("evidently.html").exists()
+
+
+def test_a_silent_feed_is_not_taken_for_drift(hospital: Hospital) -> None:
+    champion = hospital.champion()
+    hospital.deliver(5, silent=True)
+    hospital.new_build()
+    outcome = judge(hospital.settings, champion)
+    assert (outcome.verdict, outcome.should_retrain) == ("data_fault", False)
+
+
+def test_without_a_champion_only_the_feed_is_watched(hospital: Hospital) -> None:
+    hospital.deliver(5, shift_mmhg=15.0)
+    hospital.new_build()
+    assert judge(hospital.settings, None).verdict == "insufficient_data"
+    shutil.rmtree(hospital.settings.reports_dir)
+
+
+def test_what_a_page_sees_holds_no_row_and_no_value(hospital: Hospital) -> None:
+    frame = hospital._features()
+    shown = without_rows(frame[["age_years", "systolic_mean_12m_mmhg"]], frame, 40, 1)
+    assert not set(shown["age_years"]) & set(frame["age_years"])
+    assert shown["age_years"].nunique() <= 41
+    assert abs(frame["age_years"].corr(frame["systolic_mean_12m_mmhg"])) > 0.5
+    assert abs(shown["age_years"].corr(shown["systolic_mean_12m_mmhg"])) < 0.15
