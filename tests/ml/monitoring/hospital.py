@@ -41,7 +41,7 @@ class Hospital:
 
     def deliver(self, days: int, *, shift_mmhg: float = 0.0, young: bool = False, unmapped: bool = False,
                 silent: bool = False) -> None:
-        """Add ``days`` of visits: readings higher by ``shift_mmhg``, mostly young people, unmapped codes, or nothing."""
+        """Add ``days`` of visits: readings higher by ``shift_mmhg``, mostly the young, unmapped codes, or nothing."""
         n = 0 if silent else int(self.random.poisson(self.visits_per_day * days))
         weight = np.where(self.age < 35, 8.0, 0.4) if young else np.ones(self.people)
         who = self.random.choice(self.people, n, p=weight / weight.sum())
@@ -75,7 +75,8 @@ class Hospital:
         return ChampionReference(1, int(current_snapshots(self.settings).clinical or 0), self.day)
 
     def _features(self) -> pd.DataFrame:
-        frame = pd.DataFrame({name: self.random.normal(0, 1, self.people) for name in FEATURES if name not in CATEGORIES})
+        numbers = [name for name in FEATURES if name not in CATEGORIES]
+        frame = pd.DataFrame({name: self.random.normal(0, 1, self.people) for name in numbers})
         frame["age_years"], frame["systolic_mean_12m_mmhg"] = self.age, self.level
         frame["sex"] = np.where(np.arange(self.people) % 2, "female", "male")
         frame["smoking_status"] = np.where(np.arange(self.people) % 5, "never", "current")

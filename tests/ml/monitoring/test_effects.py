@@ -27,8 +27,8 @@ def night(random: np.random.Generator, n: int, shift_mmhg: float) -> pd.DataFram
 def test_how_often_a_night_breaches(n: int, shift_mmhg: float, low: float, high: float) -> None:
     random = np.random.default_rng(7)
     reference = night(random, 3000, 0.0)
-    breached = [any(m.is_breached for m in within_person_metrics(night(random, n, shift_mmhg), reference, WINDOW, RULES))
-                for _ in range(300)]
+    nights = (within_person_metrics(night(random, n, shift_mmhg), reference, WINDOW, RULES) for _ in range(300))
+    breached = [any(metric.is_breached for metric in metrics) for metrics in nights]
     assert low <= np.mean(breached) <= high
 
 
@@ -51,7 +51,8 @@ def test_windows_pool_the_last_two_looks_and_a_month() -> None:
     day = pd.Timestamp("2026-02-01").date()
     assert [w.days for w in windows_of(day, [], RULES)] == [7]
     before = [pd.Timestamp(d).date() for d in ("2026-01-30", "2026-01-31", "2026-02-01")]
-    assert [(w.name, w.days) for w in windows_of(day, before, RULES)] == [("night", 1), ("two_nights", 2), ("month", 28)]
+    looks = [(window.name, window.days) for window in windows_of(day, before, RULES)]
+    assert looks == [("night", 1), ("two_nights", 2), ("month", 28)]
 
 
 def test_matured_labels_tell_recalibration_from_refit() -> None:
