@@ -68,7 +68,8 @@ def _declare(
         source = sources[payload.source_id]
         rows.append([payload.payload_id, source.source_id, source.time_zone, source.known_at_fallback,
                      source.dates_are_shifted, payload.received_at])  # fmt: skip
-    connection.executemany("insert into payload_meta values ($1, $2, $3, $4, $5, $6)", rows)
+    if rows:
+        connection.executemany("insert into payload_meta values ($1, $2, $3, $4, $5, $6)", rows)
     declared = [[s.source_id, system, name] for s in sources.values() for system, name in s.authorities.items()]
     if declared:
         connection.executemany("insert into authority_of values ($1, $2, $3)", declared)

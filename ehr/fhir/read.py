@@ -48,8 +48,9 @@ def resource_type_sql() -> str:
 
 def prepare_incoming(connection: DuckDBPyConnection) -> None:
     connection.execute(
-        "create or replace temp table incoming_records "
-        f"(payload_id varchar, locator varchar, full_url varchar, method varchar, r {resource_type_sql()})"
+        "create or replace temp sequence record_number; create or replace temp table incoming_records "
+        "(n bigint default nextval('record_number'), payload_id varchar, "
+        f"locator varchar, full_url varchar, method varchar, r {resource_type_sql()})"
     )
 
 
@@ -101,7 +102,7 @@ def _reader(file_list: str, columns: dict[str, str], json_format: str, compressi
 
 def _compression(path: Path) -> str:
     with open(path, "rb") as file:
-        return "gzip" if file.read(2) == b"\x1f\x8b" else "none"
+        return "gzip" if file.read(2) == b"\x1f\x8b" else "uncompressed"
 
 
 def _read_lines(connection: DuckDBPyConnection, files: list[FhirFile]) -> None:
@@ -113,7 +114,7 @@ def _read_lines(connection: DuckDBPyConnection, files: list[FhirFile]) -> None:
     try:
         connection.execute(
             f"""
-            insert into incoming_records
+            insert into incoming_records (payload_id, locator, full_url, method, r)
             select $payload_id, 'record ' || row_number() over (), null, null, {packed}
             from {source}
             """,
@@ -130,7 +131,7 @@ def _read_documents(connection: DuckDBPyConnection, files: list[FhirFile]) -> No
     entry = f'struct("fullUrl" varchar, request struct("method" varchar), resource {resource_type_sql()})[]'
     connection.execute("create or replace temp table reading (path varchar, payload_id varchar)")
     connection.executemany("insert into reading values ($1, $2)", [[str(f.path), f.payload_id] for f in files])
-    for compression in ("none", "gzip"):
+    for compression in ("uncompressed", "gzip"):
         paths = [str(file.path) for file in files if _compression(file.path) == compression]
         if not paths:
             continue
@@ -146,14 +147,14 @@ def _read_documents(connection: DuckDBPyConnection, files: list[FhirFile]) -> No
         )
         connection.execute(
             """
-            insert into incoming_records
+            insert into incoming_records (payload_id, locator, full_url, method, r)
             select payload_id, 'entry[' || position || ']', element."fullUrl", element.request.method, element.resource
             from (
                 select payload_id, generate_subscripts(entry, 1) - 1 as position, unnest(entry) as element
                 from documents where is_bundle
             )
             where element.resource is not null or element.request.method is not null;
-            insert into incoming_records
+            insert into incoming_records (payload_id, locator, full_url, method, r)
             select payload_id, 'resource ' || row_number() over (partition by payload_id), null, null, r
             from documents where is_bundle is distinct from true
             """
@@ -175,7 +176,7 @@ def _read_exactly(connection: DuckDBPyConnection, file: FhirFile) -> None:
         structure = orjson.dumps(_as_json_structure()).decode().replace("'", "''")
         connection.execute(
             f"""
-            insert into incoming_records
+            insert into incoming_records (payload_id, locator, full_url, method, r)
             select $payload_id, locator, full_url, method, cast(from_json(doc, '{structure}') as {resource_type_sql()})
             from text_rows
             """,

@@ -2,13 +2,6 @@
 create or replace temp macro event_text(r) as
     coalesce(r."effectiveDateTime", r."effectivePeriod".start, r."effectiveInstant", r."authoredOn", r."dateAsserted");
 
-create or replace temp macro fallback_known_at(r, fallback, zone, received_at) as
-    case
-        when fallback = 'event' then coalesce(
-            fhir_at(event_text(r), zone), fhir_at(r."onsetDateTime", zone), fhir_at(r.period->>'$.start', zone), received_at)
-        else received_at
-    end;
-
 create or replace temp macro is_not_about_a_patient(resource_type, subject_resolved) as
     resource_type not in ('Patient', 'Medication')
     and subject_resolved is not null

@@ -1,35 +1,43 @@
--- Every resource of the files being read, with whose it is. Input: `incoming` (payload_id, source_id, time_zone,
--- fallback, is_shifted, locator, full_url, method, r), `authority_of` (source_id, system, authority).
+-- Every resource of the files being read, with whose it is. Input: `incoming` (n, payload_id, source_id, time_zone,
+-- fallback, is_shifted, received_at, locator, full_url, method, r), `authority_of` (source_id, system, authority).
+--
+-- The declared struct `r` is wide and nested: joining it costs far more than parsing it. So all that is decided here is
+-- decided on a narrow table, and `usable` fetches `r` by its number at the very end.
 create or replace temp table within_bundle as
 select distinct payload_id, full_url, r."resourceType" as resource_type, r.id as id
 from incoming
 where full_url is not null and r.id is not null;
 
-create or replace temp table resources as
-with referenced as (
-    select
-        *,
-        r."resourceType" as resource_type,
-        case when r."resourceType" = 'Patient' then 'Patient/' || r.id else r.subject.reference end as subject_reference,
-        coalesce(r.encounter.reference, r.context->>'$.reference') as encounter_reference
-    from incoming
-),
+create or replace temp table narrow as
+select
+    n, payload_id, source_id, locator, method, time_zone, fallback, is_shifted, received_at,
+    r."resourceType" as resource_type,
+    r.id as id,
+    if(r.id is null, md5(cast(r as varchar)), null) as content_digest,
+    case when r."resourceType" = 'Patient' then 'Patient/' || r.id else r.subject.reference end as subject_reference,
+    coalesce(r.encounter.reference, r.context->>'$.reference') as encounter_reference,
+    r.meta."lastUpdated" as version_text,
+    coalesce(r.issued, r."recordedDate", r."authoredOn", r."dateAsserted") as recorded_text,
+    event_text(r) as event_text,
+    r."onsetDateTime" as onset_text,
+    if(r."resourceType" = 'Encounter', r.period->>'$.start', null) as start_text,
+    r.code.coding is not null as has_code
+from incoming;
 
-resolved as (
+create or replace temp table resources as
+with resolved as (
     select
-        referenced.*,
+        narrow.*,
         case
             when subject.id is not null then subject.resource_type || '/' || subject.id
             else subject_reference
         end as subject_resolved,
         case when visit.id is not null then 'Encounter/' || visit.id else encounter_reference end as encounter_resolved
-    from referenced
+    from narrow
     left join within_bundle as subject
-        on subject_reference like 'urn:%'
-        and referenced.payload_id = subject.payload_id and subject_reference = subject.full_url
+        on narrow.payload_id = subject.payload_id and subject_reference = subject.full_url
     left join within_bundle as visit
-        on encounter_reference like 'urn:%'
-        and referenced.payload_id = visit.payload_id and encounter_reference = visit.full_url
+        on narrow.payload_id = visit.payload_id and encounter_reference = visit.full_url
 ),
 
 identified as (
@@ -52,18 +60,18 @@ select
             then pseudonym('person', coalesce(authority, identified.source_id || ':' || asked.system), asked.value)
     end as person_key,
     case
-        when resource_type = 'Encounter' and r.id is not null
-            then pseudonym('encounter', identified.source_id || ':fhir', r.id)
+        when resource_type = 'Encounter' and id is not null
+            then pseudonym('encounter', identified.source_id || ':fhir', id)
         when encounter_id is not null then pseudonym('encounter', identified.source_id || ':fhir', encounter_id)
     end as encounter_key,
-    pseudonym('record', identified.source_id || ':fhir', resource_type || '/' || coalesce(r.id, md5(cast(r as varchar))))
+    pseudonym('record', identified.source_id || ':fhir', resource_type || '/' || coalesce(id, content_digest))
         as record_key,
     case
-        when r.meta."lastUpdated" is not null then 'version'
-        when coalesce(r.issued, r."recordedDate", r."authoredOn", r."dateAsserted") is not null then 'recorded'
+        when version_text is not null then 'version'
+        when recorded_text is not null then 'recorded'
         else fallback
     end as known_at_basis,
-    coalesce(r.meta."lastUpdated", r.issued, r."recordedDate", r."authoredOn", r."dateAsserted") as known_text,
+    coalesce(version_text, recorded_text) as known_text,
     if(is_shifted, ['dates_shifted'], cast([] as varchar[])) as source_flags
 from identified
 left join authority_of
@@ -76,26 +84,26 @@ with judged as (
         case
             when resource_type is null then 'no_resource_type'
             when method = 'DELETE' then 'unsupported_delete'
-            when resource_type in ('Patient', 'Encounter', 'Medication') and r.id is null then 'no_id'
+            when resource_type in ('Patient', 'Encounter', 'Medication') and id is null then 'no_id'
             when resource_type = 'Medication' then null
             when person_key is null and subject_resolved is null then 'no_subject'
             when person_key is null and subject_resolved like '#%' then 'contained_subject'
             when person_key is null then 'unresolved_reference'
             when known_text is not null and fhir_at(known_text, time_zone) is null then 'bad_known_time'
-            when resource_type = 'Observation' and event_text(r) is null then 'no_time'
-            when resource_type = 'Observation' and fhir_at(event_text(r), time_zone) is null then 'bad_time'
-            when resource_type = 'Observation' and r.code.coding is null then 'no_code'
-            when resource_type = 'Encounter' and fhir_at(r.period->>'$.start', time_zone) is null then 'bad_time'
-            when resource_type in ('Condition') and r.code.coding is null then 'no_code'
+            when resource_type = 'Observation' and event_text is null then 'no_time'
+            when resource_type = 'Observation' and fhir_at(event_text, time_zone) is null then 'bad_time'
+            when resource_type = 'Observation' and not has_code then 'no_code'
+            when resource_type = 'Encounter' and fhir_at(start_text, time_zone) is null then 'bad_time'
+            when resource_type = 'Condition' and not has_code then 'no_code'
         end as reason_code,
         case
             when resource_type is null then 'resourceType is missing'
             when method = 'DELETE' then 'request.method DELETE'
-            when resource_type in ('Patient', 'Encounter', 'Medication') and r.id is null then 'id is missing'
+            when resource_type in ('Patient', 'Encounter', 'Medication') and id is null then 'id is missing'
             when person_key is null then 'subject.reference'
             when known_text is not null and fhir_at(known_text, time_zone) is null
                 then 'meta.lastUpdated, issued, recordedDate, authoredOn or dateAsserted'
-            when resource_type = 'Observation' and r.code.coding is null then 'code.coding'
+            when resource_type = 'Observation' and not has_code then 'code.coding'
             when resource_type = 'Observation' then 'effective[x]'
             when resource_type = 'Encounter' then 'period.start'
             else 'code.coding'
@@ -120,8 +128,21 @@ where resource_type is not null
         or is_not_about_a_patient(resource_type, subject_resolved)
     );
 
-create or replace temp table usable as
-select resources.*, coalesce(fhir_at(known_text, time_zone), fallback_known_at(r, fallback, time_zone, received_at)) as known_at
+create or replace temp table usable_keys as
+select
+    n, payload_id, source_id, locator, time_zone, received_at, is_shifted, resource_type, person_key, encounter_key,
+    record_key, known_at_basis, known_text, source_flags,
+    coalesce(
+        fhir_at(known_text, time_zone),
+        if(fallback = 'event', coalesce(
+            fhir_at(event_text, time_zone), fhir_at(onset_text, time_zone), fhir_at(start_text, time_zone)), null),
+        received_at
+    ) as known_at
 from resources
 anti join refused using (payload_id, locator)
 anti join ignored using (payload_id, locator);
+
+create or replace temp view usable as
+select usable_keys.*, incoming_records.r
+from incoming_records
+join usable_keys using (n);
