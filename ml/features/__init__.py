@@ -1,0 +1,5 @@
+"""What the model knows of a patient: one catalog, joined by time offline, served by key online."""
+
+
+
+

@@ -1,0 +1,54 @@
+"""The training set: labels joined to what was known of the patient at the landmark, at one published snapshot."""
+
+from typing import TYPE_CHECKING
+
+from core.lake import SnapshotNumbers, read_lake
+from core.publication import Published
+from core.settings import Settings
+from ml.features.catalog import CATEGORICAL, FEATURE_NAMES, LABEL_WINDOW_DAYS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from duckdb import DuckDBPyConnection
+
+# A feature row older than this no longer describes the patient at the landmark.
+MAXIMUM_FEATURE_AGE_DAYS = 31
+
+
+def training_set(settings: Settings, published: Published) -> "pd.DataFrame":
+    """Every labelled example whose window has closed by ``published.as_of``, in a fixed order.
+
+    Columns: ``patient_key, landmark_date, label`` (0/1) and the features. A landmark whose window is still open is left
+    out whole: by then only its events are labelled, and training on them would overstate the risk.
+    """
+    with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=published.clinical_snapshot)) as lake:
+        return typed(read_training_set(lake, published.as_of.isoformat()))
+
+
+def read_training_set(lake: "DuckDBPyConnection", as_of: str) -> "pd.DataFrame":
+    """The point-in-time join (``feature_date <= landmark_date``) on an attached ``clinical`` catalog."""
+    columns = ", ".join(f"features.{name}" for name in FEATURE_NAMES)
+    return lake.execute(
+        f"""
+        select examples.patient_key, examples.landmark_date, examples.label::integer as label, {columns}
+        from clinical.ml.hypertension_examples as examples
+        asof join clinical.ml.patient_features as features
+            on examples.patient_key = features.patient_key and examples.landmark_date >= features.feature_date
+        where
+            examples.label is not null
+            and examples.landmark_date + {LABEL_WINDOW_DAYS} <= $as_of::date
+            and examples.landmark_date - features.feature_date <= {MAXIMUM_FEATURE_AGE_DAYS}
+        order by examples.landmark_date, examples.patient_key
+        """,
+        {"as_of": as_of},
+    ).df()
+
+
+def typed(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The same rows with categories as str or None and every other feature as float64, missing as NaN."""
+    for name in FEATURE_NAMES:
+        if name in CATEGORICAL:
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+        else:
+            frame[name] = frame[name].astype("float64")
+    return frame
