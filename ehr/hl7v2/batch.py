@@ -1,7 +1,10 @@
 """The HL7 v2 payloads of one batch as temp tables ``new_hl7v2_*`` and ``new_person_links`` of the lake connection."""
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +41,7 @@ def parse_hl7v2(
     for payload, path in payloads:
         own = sources[payload.source_id]
         reference = PayloadRef(payload.payload_id, payload.source_id, payload.received_at, payload.as_of)
-        parsed = parse_payload(
-            path.read_bytes(), lambda facility, own=own: by_facility.get(facility or "", own), reference, pseudonym_key
-        )
+        parsed = parse_payload(_plain_bytes(path), partial(_source_of, by_facility, own), reference, pseudonym_key)
         for table, found in parsed.rows.items():
             for row in found:
                 row["payload_id"], row["source_id"] = payload.payload_id, payload.source_id
@@ -54,6 +55,21 @@ def parse_hl7v2(
     for table, found in rows.items():
         _register(connection, table, found)
     return batch
+
+
+def _source_of(by_facility: dict[str, Source], own: Source, facility: str | None) -> Source:
+    return by_facility.get(facility or "", own)
+
+
+def _plain_bytes(path: Path) -> bytes:
+    """The file, unpacked where it is gzip. What follows damage in a packed file is lost to us: the whole is refused."""
+    data = path.read_bytes()
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 def _register(connection: DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:

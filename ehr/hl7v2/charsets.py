@@ -1,21 +1,30 @@
 """MSH-18 to text (HL7 table 0211). Bytes that are not what MSH-18 says are refused, never replaced."""
 
-CODECS = {
-    "": None,
+_TABLE_0211 = {
     "ASCII": "ascii",
-    "8859/1": "iso-8859-1",
-    "8859/2": "iso-8859-2",
-    "8859/5": "iso-8859-5",
-    "8859/7": "iso-8859-7",
-    "8859/9": "iso-8859-9",
-    "8859/15": "iso-8859-15",
+    "ISO IR6": "ascii",
+    **{f"8859/{part}": f"iso-8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
     "UNICODE": "utf-8",
     "UNICODE UTF-8": "utf-8",
-    "UTF-8": "utf-8",
-    "UNICODE UTF-16": "utf-16",
+    "ISO IR14": "iso2022_jp",
     "ISO IR87": "iso2022_jp",
+    "ISO IR159": "iso2022_jp_1",
     "GB 18030-2000": "gb18030",
+    "KS X 1001": "euc_kr",
+    "BIG-5": "big5",
 }
+# Not in the table, and sent all the same.
+_SEEN_IN_THE_WILD = {
+    "US-ASCII": "ascii",
+    "UTF-8": "utf-8",
+    "UTF8": "utf-8",
+    "UNICODE UTF8": "utf-8",
+    **{f"ISO-8859-{part}": f"iso-8859-{part}" for part in (1, 2, 5, 7, 9, 15)},
+    **{f"ISO8859-{part}": f"iso-8859-{part}" for part in (1, 2, 5, 7, 9, 15)},
+    "WINDOWS-1252": "cp1252",
+    "CP1252": "cp1252",
+}
+CODECS = _TABLE_0211 | _SEEN_IN_THE_WILD  # UTF-16 and UTF-32 are absent: their bytes cannot be framed by CR
 
 
 class CharsetError(ValueError):
@@ -25,24 +34,25 @@ class CharsetError(ValueError):
 def decode(message: bytes, default_charset: str) -> str:
     """The message as text. Errors: `CharsetError`."""
     declared = _declared(message)
-    if declared not in CODECS:
+    if declared and declared not in CODECS:
         raise CharsetError("MSH-18 names a character set that is not known")
-    codec = CODECS[declared] or default_charset
     try:
-        text = message.decode(codec)
+        text = message.decode(CODECS[declared] if declared else default_charset)
     except UnicodeDecodeError:
         raise CharsetError(f"the bytes are not {declared or default_charset}") from None
+    except LookupError:
+        raise CharsetError("the source's default_charset is not known") from None
     if "\x00" in text:
         raise CharsetError("the bytes hold a NUL")
     return text
 
 
 def _declared(message: bytes) -> str:
-    """MSH-18, first repetition, read before decoding: its separators are ASCII."""
+    """MSH-18, first repetition, read before decoding: its separators are ASCII. '' when it is absent."""
     head = message.split(b"\r", 1)[0]
     separator = head[3:4]
     fields = head.split(separator) if separator else []
     if len(fields) <= 17:
         return ""
-    repetition = fields[4 - 3][1:2] if len(fields[1]) > 1 else b"~"
-    return fields[17].split(repetition)[0].strip().decode("ascii", "ignore").upper()
+    repetition = fields[1][1:2] or b"~"
+    return fields[17].split(repetition)[0].strip().decode("latin-1").upper()

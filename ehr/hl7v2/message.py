@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
+_ABSENT = "\ufdd0\ufdd1\ufdd2\ufdd3"  # Unicode noncharacters: stand in for delimiters that MSH-2 does not name
 
 
 class MessageError(ValueError):
@@ -63,6 +64,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Message:
+    """The segments in order; the first is MSH."""
+
     segments: tuple[Segment, ...]
 
     @property
@@ -78,11 +81,13 @@ class Message:
         safe = [part for part in (code, event) if re.fullmatch(r"[A-Z0-9]{2,4}", part)]
         return "^".join(safe) if safe else "unknown"
 
+    @property
+    def event(self) -> str:
+        """``A08`` of ``ADT^A08``; '' when there is none."""
+        return self.type.partition("^")[2]
+
     def first(self, name: str) -> Segment | None:
         return next((segment for segment in self.segments if segment.name == name), None)
-
-    def all(self, name: str) -> list[Segment]:
-        return [segment for segment in self.segments if segment.name == name]
 
 
 def parse_message(text: str) -> Message:
@@ -104,17 +109,17 @@ def parse_message(text: str) -> Message:
 
 def _delimiters(text: str) -> Delimiters:
     field = text[3:4]
-    if not field or field.isalnum() or field in "\r\n":
+    if not field or field.isalnum() or field.isspace():
         raise MessageError("bad_delimiters", "MSH-1", "MSH-1 is not a separator")
     declared = text[4:].split(field, 1)[0].split("\r", 1)[0]
-    if len(declared) < 1 or len(set(declared + field)) != len(declared) + 1 or any(c.isalnum() for c in declared):
+    if not declared or len(set(declared)) != len(declared) or any(c.isalnum() or c.isspace() for c in declared):
         raise MessageError("bad_delimiters", "MSH-2", "MSH-2 does not name distinct delimiters")
-    component, repetition, escape, subcomponent = (declared + "\0\1\2\3"[len(declared[:4]) :])[:4]
-    return Delimiters(field, component, repetition, escape, subcomponent)
+    named = declared[:4] + _ABSENT[len(declared[:4]) :]
+    return Delimiters(field, component=named[0], repetition=named[1], escape=named[2], subcomponent=named[3])
 
 
 def unescape(value: str, delimiters: Delimiters) -> str:
-    r"""Resolve ``\F\ \S\ \T\ \R\ \E\ \Xhh\ \.br\``; highlighting goes, an unknown sequence stays as it is."""
+    r"""Resolve ``\F\ \S\ \T\ \R\ \E\ \Xhh\ \.br\``; highlighting goes, an unknown sequence stays as sent."""
     if delimiters.escape not in value:
         return value
     known: dict[str, str] = {
@@ -126,9 +131,9 @@ def unescape(value: str, delimiters: Delimiters) -> str:
         code = match[1]
         if code in known:
             return known[code]
-        if found := _HEX.fullmatch(code):
-            return bytes.fromhex(found[1]).decode("latin-1")
-        return match[0]
+        if (found := _HEX.fullmatch(code)) and (plain := bytes.fromhex(found[1])).isascii():
+            return plain.decode("ascii")
+        return match[0]  # beyond ASCII the character set of \\X..\\ is a local agreement: left as sent
 
     return _escape_pattern(delimiters.escape)(resolve, value)
 

@@ -1,84 +1,70 @@
 """OBX under its OBR: one row per value."""
 
-import re
+from collections import Counter
 from typing import Any
 
-from ehr.hl7v2.context import Context, time_columns
+from ehr.hl7v2.context import Context, table_code, time_columns
 from ehr.hl7v2.message import Segment
-
-_NUMBER = re.compile(r"[+-]?\d{1,9}(?:\.\d{1,6})?")
-_PAIR = re.compile(r"\d{2,3}(?:\.\d+)?\s*/\s*\d{2,3}(?:\.\d+)?(?:\s*mm\[?Hg\]?)?")
-_UNIT = re.compile(r"[A-Za-z0-9%/\[\]_.{}*^-]{1,20}")
-_CODED = frozenset({"CE", "CWE", "CNE", "CF", "IS", "ID"})
-_NUMERIC = frozenset({"NM", "ST", "SI"})
+from ehr.hl7v2.times import Hl7Time
+from ehr.hl7v2.values import read_value
 
 
 def observation_rows(context: Context, visit_key: str | None) -> list[dict[str, Any]]:
-    """Every OBX of the message; the OBR before it gives the order and the time."""
+    """Every OBX of the person; the OBR before it gives the order and the time.
+
+    A record is person + order (else time) + code + OBX-4, so a correction is a later version of it; the same code told
+    again under one order without another OBX-4 is a reading of its own, in the order of telling. ``group_key`` is the
+    order + OBX-4, so readings of one order that OBX-4 tells apart are paired each with its own.
+    """
     rows: list[dict[str, Any]] = []
     order: Segment | None = None
-    for segment in context.message.segments:
+    told: Counter[str] = Counter()
+    for segment in context.segments:
         if segment.name == "OBR":
             order = segment
         elif segment.name == "OBX":
-            rows += _values(context, segment, order, visit_key)
+            rows += _rows(context, segment, order, visit_key, told)
     return rows
 
 
-def _values(context: Context, obx: Segment, obr: Segment | None, visit_key: str | None) -> list[dict[str, Any]]:
+def _rows(
+    context: Context, obx: Segment, obr: Segment | None, visit_key: str | None, told: Counter[str]
+) -> list[dict[str, Any]]:
     identifiers = obx.repetitions(3)
     codings = context.codings(obx, identifiers[0]) if identifiers else []
-    written = obx.text(14) or (obr.text(7) if obr else "")
-    time = context.time(written) or (context.time(context.message.msh.text(7)) if not written else None)
+    time, written, flags = _event_time(context, obx, obr)
+    if not codings:
+        flags.append("no_code")
     order = (obr.text(3) or obr.text(2)) if obr else ""
-    group = order or written or context.message.msh.text(10)
-    flags = (time.flags if time else []) + ([] if time or not written else ["bad_time"])
+    base = f"{context.person_key}|{order or written}"
+    identity = f"{base}|{codings[0]['code'] if codings else ''}|{obx.text(4)}"
     rows = []
-    for number, repetition in enumerate(obx.repetitions(5) or [""], 1):
-        value, value_flags = _value(context, obx, repetition)
+    for position, repetition in enumerate(obx.repetitions(5) or [""], 1):
+        told[identity] += 1
+        number = told[identity]
+        value, value_flags = read_value(context, obx, repetition)
         fields: dict[str, Any] = {
             "message_type": context.message.type,
             "encounter_key": visit_key,
-            "status": obx.text(11)[:1].upper() or None,
+            "status": table_code(obx.text(11)) or (table_code(obr.text(25)) if obr and not obx.text(11) else None),
             **time_columns("event", time),
-            "group_key": context.key("order", f"{context.person_key}|{group}|{obx.text(4)}|{number}"),
+            "group_key": context.key("order", f"{base}|{obx.text(4)}|{number}"),
             "codings": codings,
-            "value_type": obx.text(2)[:3] or None,
+            "value_type": table_code(obx.text(2)),
             **value,
         }
-        code = codings[0]["code"] if codings else ""
-        identity = f"observation|{context.person_key}|{order or written}|{code}|{obx.text(4)}|{number}"
-        place = f"OBX[{obx.number}]" + (f"-5[{number}]" if number > 1 else "")
-        rows.append(context.row(place, context.key("record", identity), fields, flags + value_flags) | fields)
+        place = f"OBX[{obx.number}]" + (f"-5[{position}]" if position > 1 else "")
+        record_key = context.key("record", f"observation|{identity}|{number}")
+        rows.append(context.row(place, record_key, fields, flags + value_flags, time) | fields)
     return rows
 
 
-def _value(context: Context, obx: Segment, repetition: str) -> tuple[dict[str, Any], list[str]]:
-    """OBX-5 as number, comparator, unit, safe text and codings; what may hold a name is dropped and flagged."""
-    kind = obx.text(2)
-    text = obx.component(repetition, 1)
-    unit = obx.text(6)
-    value: dict[str, Any] = {
-        "value_number": None, "value_comparator": None, "value_text": None, "value_codings": [],
-        "value_unit": unit if _UNIT.fullmatch(unit) else None,
-    }  # fmt: skip
-    flags = []
-    if kind in _CODED:
-        value["value_codings"] = context.codings(obx, repetition)
-    elif kind == "SN":
-        comparator, number = text, obx.component(repetition, 2)
-        value["value_comparator"] = comparator if comparator in ("<", ">", "<=", ">=", "=", "<>") else None
-        value["value_number"] = float(number) if _NUMBER.fullmatch(number) else None
-    elif _NUMBER.fullmatch(text) and kind in _NUMERIC:
-        value["value_number"] = float(text)
-    elif _PAIR.fullmatch(text):
-        value["value_text"] = text
-    elif kind in _NUMERIC and (found := re.fullmatch(r"([<>]=?)\s*(\d+(?:\.\d+)?)", text)):
-        value["value_comparator"], value["value_number"] = found[1], float(found[2])
-    elif kind == "NM" and text:
-        flags.append("bad_number")
-    elif text:
-        flags.append("value_text_dropped")
-    if value["value_number"] is not None and not unit:
-        flags.append("no_unit")
-    return value, flags
+def _event_time(context: Context, obx: Segment, obr: Segment | None) -> tuple[Hl7Time | None, str, list[str]]:
+    """OBX-14, else OBR-7, else the message's own time (flagged), each with the text it was read from."""
+    for written in (obx.text(14), obr.text(7) if obr else ""):
+        if written:
+            time, flags = context.time(written)
+            return time, written, flags
+    written = context.message.msh.text(7)
+    time, flags = context.time(written)
+    return time, written or context.message.msh.text(10), [*flags, "message_time_taken"]

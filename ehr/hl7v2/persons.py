@@ -1,5 +1,6 @@
 """PID and MRG: who the message is about, what the vault keeps of them, and which numbers are the same person."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from core.keys import pseudonym
@@ -8,11 +9,34 @@ from ehr.hl7v2.message import Message, Segment
 from ehr.records import VaultEntry
 from ehr.sources import Source
 
-# MRG-1 was folded into PID-3 (merges, moves of a whole person, changes of a number) in these events.
-MERGE_EVENTS = frozenset({"A18", "A30", "A34", "A35", "A36", "A39", "A40", "A41", "A42", "A46", "A47", "A48", "A49"})
-UNMERGE_EVENTS = frozenset({"A37"})
+# MRG-1 was folded into PID-3: merges of persons and changes of a person's number (HL7 2.8, chapter 3). Merges, moves
+# and changes of accounts and visits (A35, A41 to A45, A48 to A50) carry an MRG too and make nobody the same person.
+MERGE_EVENTS = frozenset({"A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47"})
+LINK_EVENTS = {"A24": "merge", "A37": "unmerge"}  # two PIDs: the second joins, or leaves, the first
 _SEX = {"F": "female", "M": "male", "O": "other", "A": "other", "U": "unknown", "N": "other"}
 _NAMELESS = "unnamed"
+_TRUSTED_TYPES = ("MR", "PI")
+_NAMING_FIELDS = {
+    "other_id": 2, "identifiers": 3, "alternate_id": 4, "name": 5, "mother": 6, "alias": 9, "address": 11, "phone": 13,
+    "work_phone": 14, "account": 18, "social_security": 19, "driver_license": 20, "mother_id": 21, "birthplace": 23,
+}  # fmt: skip
+_RETIRED_FIELDS = {"identifiers": 1, "account": 3, "visit": 5, "name": 7}
+
+
+def person_groups(message: Message) -> Iterator[tuple[Segment, ...]]:
+    """The segments of each person: from PID to the next PID, a result for another patient included. What stands before
+    the first PID (MSH, EVN) goes with the first."""
+    group: list[Segment] = []
+    has_pid = False
+    for segment in message.segments:
+        if segment.name == "PID":
+            if has_pid:
+                yield tuple(group)
+                group = []
+            has_pid = True
+        group.append(segment)
+    if has_pid:
+        yield tuple(group)
 
 
 def person_numbers(segment: Segment, field: int, source: Source, key: bytes) -> list[tuple[str, str]]:
@@ -20,66 +44,92 @@ def person_numbers(segment: Segment, field: int, source: Source, key: bytes) -> 
     found = []
     for repetition in segment.repetitions(field):
         value = segment.component(repetition, 1)
-        if not value:
-            continue
-        namespace = segment.component(repetition, 4) or segment.component(repetition, 4, 2)
-        authority = source.authority(namespace) or f"{source.source_id}:{_NAMELESS}"
-        found.append((segment.component(repetition, 5), pseudonym(key, "person", authority, value)))
-    rank = {"MR": 0, "PI": 1}
-    return sorted(found, key=lambda pair: rank.get(pair[0], 2))
+        if value:
+            authority = _authority(segment, repetition, source)
+            found.append((segment.component(repetition, 5), pseudonym(key, "person", authority, value)))
+    rank = {name: position for position, name in enumerate(_TRUSTED_TYPES)}
+    return sorted(found, key=lambda pair: rank.get(pair[0], len(rank)))
+
+
+def _authority(segment: Segment, repetition: str, source: Source) -> str:
+    """CX-4 as the source declares it, by namespace or by OID; undeclared, the namespace or OID itself."""
+    namespace, oid = segment.component(repetition, 4), segment.component(repetition, 4, 2)
+    for name in (namespace, oid, f"urn:oid:{oid}"):
+        if name in source.authorities:
+            return source.authorities[name]
+    return source.authority(namespace or oid) or f"{source.source_id}:{_NAMELESS}"
 
 
 def patient_row(context: Context, pid: Segment) -> dict[str, Any]:
-    born, died = context.time(pid.text(7)), context.time(pid.text(29))
+    born, flags = context.time(pid.text(7))
+    died, died_flags = context.time(pid.text(29))
+    dead = pid.text(30).upper()
+    if "bad_time" in flags:
+        flags = ["bad_birth_date"]
+    elif born is not None:
+        flags = ["partial_date"] if born.precision in ("year", "month") else []  # a birth date has no offset to miss
     fields: dict[str, Any] = {
         "message_type": context.message.type,
         "gender": _SEX.get(pid.text(8).upper()),
-        "birth_date": born.at.date() if born else None,
+        "birth_date": born.day if born else None,
         "birth_date_precision": (born.precision if born.precision in ("year", "month") else "day") if born else None,
-        "is_active": not context.message.type.endswith(("^A29", "^A23")),
-        "is_deceased": pid.text(30).upper() == "Y" or died is not None,
+        "is_active": context.message.type != "ADT^A29",
+        "is_deceased": True if died is not None or dead == "Y" else False if pid.raw(30) else None,
         "deceased_at": died.at if died else None,
         "deceased_precision": died.precision if died else None,
     }
-    flags = ["bad_birth_date"] if pid.text(7) and born is None else []
-    return context.row("PID", context.key("record", f"patient|{context.person_key}"), fields, flags) | fields
+    record_key = context.key("record", f"patient|{context.person_key}")
+    return context.row(_place(pid), record_key, fields, flags + died_flags) | fields
 
 
-def vault_entry(context: Context, pid: Segment) -> VaultEntry:
-    """Everything that names the person, sealed under the pseudonym."""
-    named = {"identifiers": 3, "name": 5, "mother": 6, "alias": 9, "address": 11, "phone": 13, "work_phone": 14,
-             "account": 18, "social_security": 19}  # fmt: skip
-    return VaultEntry(context.person_key, "person", {name: pid.raw(at) for name, at in named.items() if pid.raw(at)})
+def vault_entries(context: Context, pid: Segment) -> list[VaultEntry]:
+    """Everything that names the person, sealed under the pseudonym, and the same of the numbers an MRG retires."""
+    entries = [VaultEntry(context.person_key, "person", _sent(pid, _NAMING_FIELDS))]
+    for merge in context.all("MRG"):
+        for _kind, retired in person_numbers(merge, 1, context.source, context.pseudonym_key)[:1]:
+            entries.append(VaultEntry(retired, "person", _sent(merge, _RETIRED_FIELDS)))
+    return entries
 
 
-def link_rows(context: Context) -> list[dict[str, Any]]:
-    """Links between the numbers of one PID-3, and from each MRG-1 to the PID before it."""
-    rows = []
-    event = context.message.type.partition("^")[2]
-    current: Segment | None = None
-    for segment in context.message.segments:
-        if segment.name == "PID":
-            current = segment
-            numbers = person_numbers(segment, 3, context.source, context.pseudonym_key)
-            trusted = [number for number in numbers if number[0] in ("MR", "PI")]
-            for _kind, other in trusted[1:]:
-                rows.append(_link(context, "PID", trusted[0][1], "identifier", other))
-        elif segment.name == "MRG" and current is not None and event in MERGE_EVENTS | UNMERGE_EVENTS:
-            survivors = person_numbers(current, 3, context.source, context.pseudonym_key)
-            kind = "merge" if event in MERGE_EVENTS else "unmerge"
-            for _kind, retired in person_numbers(segment, 1, context.source, context.pseudonym_key):
-                if survivors and retired != survivors[0][1]:
-                    rows.append(_link(context, f"MRG[{segment.number}]", retired, kind, survivors[0][1]))
+def _sent(segment: Segment, fields: dict[str, int]) -> dict[str, str]:
+    return {name: segment.raw(at) for name, at in fields.items() if segment.raw(at)}
+
+
+def number_links(context: Context, pid: Segment) -> list[dict[str, Any]]:
+    """Links between the trusted numbers of one PID-3, and from each number of MRG-1 to the PID before it."""
+    numbers = person_numbers(pid, 3, context.source, context.pseudonym_key)
+    trusted = dict.fromkeys(key for kind, key in numbers if kind in _TRUSTED_TYPES)
+    rows = [
+        _link(context, _place(pid), context.person_key, "identifier", other)
+        for other in trusted
+        if other != context.person_key
+    ]
+    if context.message.event in MERGE_EVENTS:
+        for merge in context.all("MRG"):
+            retired = dict.fromkeys(key for _, key in person_numbers(merge, 1, context.source, context.pseudonym_key))
+            place = f"MRG[{merge.number}]-1"
+            rows += [
+                _link(context, place, key, "merge", context.person_key) for key in retired if key != context.person_key
+            ]
     return rows
+
+
+def person_link(context: Context, first_person_key: str) -> list[dict[str, Any]]:
+    """A24 and A37: the person of a later PID joins, or leaves, the person of the first."""
+    link_type = LINK_EVENTS.get(context.message.event)
+    if link_type is None or context.person_key == first_person_key:
+        return []
+    pid = context.first("PID")
+    return [_link(context, _place(pid) if pid else "PID", context.person_key, link_type, first_person_key)]
 
 
 def _link(context: Context, place: str, person: str, kind: str, other: str) -> dict[str, Any]:
     # Told again it is the same link; an unmerge after a merge is another.
-    identity = context.key("record", f"link|{person}|{kind}|{other}" + ("" if kind == "identifier" else
-                                                                     f"|{context.known_at.isoformat()}"))
+    told = "" if kind == "identifier" else f"|{context.known_at.isoformat()}"
+    identity = context.key("record", f"link|{person}|{kind}|{other}{told}")
     row = context.row(place, identity, (), [])
     return row | {"content_hash": identity, "person_key": person, "link_type": kind, "other_person_key": other}
 
 
-def find_pid(message: Message) -> Segment | None:
-    return message.first("PID")
+def _place(pid: Segment) -> str:
+    return "PID" if pid.number == 1 else f"PID[{pid.number}]"

@@ -1,56 +1,149 @@
 """A payload of HL7 v2 messages to landing rows. Never raises for what the bytes hold."""
 
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from core.keys import pseudonym
 from ehr.hl7v2.charsets import CharsetError, decode
 from ehr.hl7v2.context import Context
-from ehr.hl7v2.framing import split_messages
-from ehr.hl7v2.message import Message, MessageError, parse_message
+from ehr.hl7v2.framing import FramedMessage, split_messages
+from ehr.hl7v2.message import Message, MessageError, Segment, parse_message
 from ehr.hl7v2.observations import observation_rows
-from ehr.hl7v2.persons import find_pid, link_rows, patient_row, person_numbers, vault_entry
+from ehr.hl7v2.persons import number_links, patient_row, person_groups, person_link, person_numbers, vault_entries
 from ehr.hl7v2.times import parse_time
-from ehr.hl7v2.visits import condition_rows, encounter_key, encounter_row, visit_vault_entry
-from ehr.records import ParsedPayload, PayloadRef, Reject
+from ehr.hl7v2.visits import condition_rows, encounter_key, encounters
+from ehr.records import ParsedPayload, PayloadRef, Reject, VaultEntry
 from ehr.sources import Source
 
 TABLES = ("hl7v2_messages", "hl7v2_patients", "hl7v2_encounters", "hl7v2_observations", "hl7v2_conditions",
           "person_links")  # fmt: skip
 SourceFor = Callable[[str | None], Source]
+Rows = dict[str, list[dict[str, Any]]]
+_RESULT_TYPES = frozenset({"ORU", "ORU^R01", "ORU^R03", "ORU^R30", "ORU^R31", "ORU^R32", "ORU^R40"})
+_UNKNOWN = "unknown"
 
 
 def parse_payload(data: bytes, source_for: SourceFor, payload: PayloadRef, pseudonym_key: bytes) -> ParsedPayload:
-    """Rows by table, rejects with their place, vault entries and counts of every message in ``data``."""
+    """Rows by table, rejects with their place, vault entries and counts of every message in ``data``.
+
+    ``source_for`` is given MSH-4's namespace (None when there is none). Each message counts once as received and is
+    exactly one of: a row of ``hl7v2_messages``, ignored, a reject. A file without a message is a reject of its own.
+    """
     parsed = ParsedPayload(rows={table: [] for table in TABLES})
-    for ordinal, raw in enumerate(split_messages(data), 1):
-        message_type = "unknown"
+    vault: dict[tuple[str, frozenset[tuple[str, str]]], VaultEntry] = {}
+    framed = list(split_messages(data))
+    if not any(message.content.startswith(b"MSH") for message in framed):
+        parsed.received["file", "hl7v2"] += 1
+        parsed.rejects.append(Reject("file", "hl7v2", "file", "not_hl7", "there is no MSH segment"))
+        return parsed
+    for ordinal, message in enumerate(framed, 1):
+        source = source_for(_facility(message.content))
+        reader = _Reader(ordinal, source, payload, pseudonym_key)
         try:
-            source = source_for(_facility(raw))
-            message = parse_message(decode(raw, source.default_charset))
-            message_type = message.type
-            parsed.received["message", message_type] += 1
-            if _is_handled(message_type):
-                _read_message(parsed, message, ordinal, raw, source, payload, pseudonym_key)
-            else:
-                parsed.ignored["message", message_type] += 1
+            found = reader.read(message)
         except CharsetError as error:
-            parsed.received["message", message_type] += 1
-            parsed.rejects.append(_reject(message_type, ordinal, "MSH-18", "charset_mismatch", str(error)))
+            reader.refuse(parsed, "MSH-18", "charset_mismatch", str(error))
         except MessageError as error:
-            if message_type == "unknown":
-                parsed.received["message", message_type] += 1
-            parsed.rejects.append(_reject(message_type, ordinal, error.place, error.reason_code, error.detail))
+            reader.refuse(parsed, error.place, error.reason_code, error.detail)
+        else:
+            if found is None:
+                parsed.ignored["message", reader.message_type] += 1
+            else:
+                for table, rows in found.items():
+                    parsed.rows[table] += rows
+                for entry in reader.vault:
+                    vault[entry.key, frozenset(entry.content.items())] = entry
+        parsed.received["message", reader.message_type] += 1
+    parsed.vault = list(vault.values())
     return parsed
 
 
-def _is_handled(message_type: str) -> bool:
-    return message_type.startswith("ADT^") or message_type in ("ORU^R01", "ORU^R30", "ORU^R31", "ORU^R32")
+class _Reader:
+    """One message, with what is known of it so far."""
 
+    def __init__(self, ordinal: int, source: Source, payload: PayloadRef, pseudonym_key: bytes) -> None:
+        self.ordinal, self.source, self.payload, self.pseudonym_key = ordinal, source, payload, pseudonym_key
+        self.message_type = _UNKNOWN
+        self.vault: list[VaultEntry] = []
 
-def _reject(message_type: str, ordinal: int, place: str, reason: str, detail: str) -> Reject:
-    return Reject("message", message_type, f"message {ordinal} {place}", reason, detail)
+    def refuse(self, parsed: ParsedPayload, place: str, reason: str, detail: str) -> None:
+        locator = f"message {self.ordinal} {place}".rstrip()
+        parsed.rejects.append(Reject("message", self.message_type, locator, reason, detail))
+
+    def read(self, framed: FramedMessage) -> Rows | None:
+        """The message's rows; None when its type is not handled. Errors: `CharsetError`, `MessageError`."""
+        # The type is read from the header alone first, so that the ledger knows what could not be read.
+        header = framed.content.split(b"\r", 1)[0].decode("latin-1")
+        self.message_type = parse_message(header).type
+        if framed.is_truncated:
+            raise MessageError("truncated", "", "the frame or batch ends in the middle of the message")
+        message = parse_message(decode(framed.content, self.source.default_charset))
+        self.message_type = message.type
+        if message.type == _UNKNOWN:
+            raise MessageError("no_message_type", "MSH-9", "MSH-9 names no message type")
+        if not (message.type.startswith("ADT") or message.type in _RESULT_TYPES):
+            return None
+        return self._rows(message, framed.content)
+
+    def _rows(self, message: Message, raw: bytes) -> Rows:
+        if not message.msh.text(10):
+            raise MessageError("no_control_id", "MSH-10", "MSH-10 is empty")
+        known_at, basis, flags = self._known_at(message)
+        rows: Rows = {table: [] for table in TABLES}
+        first: Context | None = None
+        for segments in person_groups(message):
+            pid = next(segment for segment in segments if segment.name == "PID")
+            context = Context(
+                message, self.ordinal, self.source, self.pseudonym_key, self._person_key(pid), known_at, basis, segments
+            )
+            first = first or context
+            self._read_person(rows, context, pid)
+            rows["person_links"] += person_link(context, first.person_key)
+        if first is None:
+            raise MessageError("no_patient_identifier", "PID", "there is no PID segment")
+        rows["hl7v2_messages"].append(self._message_row(first, raw, flags))
+        return rows
+
+    def _read_person(self, rows: Rows, context: Context, pid: Segment) -> None:
+        rows["hl7v2_patients"].append(patient_row(context, pid))
+        rows["person_links"] += number_links(context, pid)
+        self.vault += vault_entries(context, pid)
+        if context.message.type.startswith("ADT"):  # the PV1 of a result tells of the order, not of the visit's course
+            for row, entries in encounters(context):
+                rows["hl7v2_encounters"].append(row)
+                self.vault += entries
+        pv1 = context.first("PV1")
+        visit = encounter_key(context, pv1) if pv1 else None
+        rows["hl7v2_conditions"] += condition_rows(context, visit)
+        rows["hl7v2_observations"] += observation_rows(context, visit)
+
+    def _person_key(self, pid: Segment) -> str:
+        for field in (3, 2):  # PID-2 carried the number up to version 2.2
+            if numbers := person_numbers(pid, field, self.source, self.pseudonym_key):
+                return numbers[0][1]
+        place = "PID-3" if pid.number == 1 else f"PID[{pid.number}]-3"
+        raise MessageError("no_patient_identifier", place, "PID-3 holds no identifier")
+
+    def _known_at(self, message: Message) -> tuple[datetime, str, list[str]]:
+        """MSH-7, else EVN-2 (recorded), else the receipt of the payload."""
+        if written := message.msh.text(7):
+            sent = parse_time(written, self.source.time_zone)
+            if sent is None:
+                raise MessageError("bad_message_time", "MSH-7", "MSH-7 is not a time")
+            return sent.at, "message", sent.flags
+        evn = message.first("EVN")
+        recorded = parse_time(evn.text(2), self.source.time_zone) if evn and evn.text(2) else None
+        if recorded:
+            return recorded.at, "recorded", recorded.flags
+        return self.payload.received_at.astimezone(UTC), "receipt", ["no_message_time"]
+
+    def _message_row(self, context: Context, raw: bytes, flags: list[str]) -> dict[str, Any]:
+        msh = context.message.msh
+        identity = context.key("record", f"{msh.raw(3)}|{msh.raw(4)}|{msh.raw(10)}")
+        row = context.row("", identity, (), flags)
+        content = pseudonym(self.pseudonym_key, "message", self.source.source_id, raw.decode("latin-1"))
+        return row | {"content_hash": content, "message_type": context.message.type, "ordinal": context.ordinal}
 
 
 def _facility(raw: bytes) -> str | None:
@@ -59,48 +152,3 @@ def _facility(raw: bytes) -> str | None:
     if len(fields) < 4:
         return None
     return fields[3].split(raw[4:5])[0].decode("ascii", "ignore") or None
-
-
-def _read_message(
-    parsed: ParsedPayload, message: Message, ordinal: int, raw: bytes, source: Source, payload: PayloadRef, key: bytes
-) -> None:
-    msh, pid = message.msh, find_pid(message)
-    if not msh.text(10):
-        raise MessageError("no_control_id", "MSH-10", "MSH-10 is empty")
-    if pid is None:
-        raise MessageError("no_patient_identifier", "PID", "there is no PID segment")
-    numbers = person_numbers(pid, 3, source, key) or person_numbers(pid, 2, source, key)
-    if not numbers:
-        raise MessageError("no_patient_identifier", "PID-3", "PID-3 holds no identifier")
-    sent = parse_time(msh.text(7), source.time_zone) if msh.text(7) else None
-    if msh.text(7) and sent is None:
-        raise MessageError("bad_message_time", "MSH-7", "MSH-7 is not a time")
-    context = Context(
-        message, ordinal, source, key, numbers[0][1],
-        known_at=sent.at if sent else payload.received_at.astimezone(UTC),
-        known_at_basis="message" if sent else "receipt",
-    )  # fmt: skip
-    _add(parsed.rows, "hl7v2_messages", [_message_row(context, raw)])
-    _add(parsed.rows, "hl7v2_patients", [patient_row(context, pid)])
-    parsed.vault.append(vault_entry(context, pid))
-    _add(parsed.rows, "person_links", link_rows(context))
-    pv1 = message.first("PV1")
-    visit = encounter_key(context, pv1)
-    if pv1 is not None and visit is not None and message.type.startswith("ADT^"):
-        _add(parsed.rows, "hl7v2_encounters", [encounter_row(context, pv1, visit)])
-        if entry := visit_vault_entry(visit, pv1):
-            parsed.vault.append(entry)
-    _add(parsed.rows, "hl7v2_conditions", condition_rows(context, visit))
-    _add(parsed.rows, "hl7v2_observations", observation_rows(context, visit))
-
-
-def _add(rows: dict[str, list[dict[str, Any]]], table: str, new: list[dict[str, Any]]) -> None:
-    rows[table].extend(new)
-
-
-def _message_row(context: Context, raw: bytes) -> dict[str, Any]:
-    msh = context.message.msh
-    identity = context.key("record", f"{msh.raw(3)}|{msh.raw(4)}|{msh.raw(10)}")
-    row = context.row("", identity, (), [])
-    content = pseudonym(context.pseudonym_key, "message", context.source.source_id, raw.decode("latin-1"))
-    return row | {"content_hash": content, "message_type": context.message.type, "ordinal": context.ordinal}

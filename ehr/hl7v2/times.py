@@ -2,19 +2,23 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-_TIME = re.compile(r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?")
+_TIME = re.compile(
+    r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
+)
 _PRECISIONS = ("year", "month", "day", "minute", "minute", "second")
 
 
 @dataclass(frozen=True)
 class Hl7Time:
-    """``at`` is aware and the start of the period where partial; the offset is None where the zone was assumed."""
+    """``at`` is UTC and the start of the period where partial; the offset is None where the zone was assumed.
+    ``day`` is the calendar day as written."""
 
     at: datetime
+    day: date
     offset_minutes: int | None
     precision: str
 
@@ -31,16 +35,16 @@ def parse_time(text: str, zone: str) -> Hl7Time | None:
     if match is None:
         return None
     parts = [int(part) for part in match.groups()[:6] if part is not None]
-    numbers = (parts + [1, 1, 1, 0, 0, 0][len(parts) :])[:6] if len(parts) < 6 else parts
+    numbers = parts + [1, 1, 1, 0, 0, 0][len(parts) :]
     offset: int | None = None
     if match[8]:
         minutes = int(match[8][1:3]) * 60 + int(match[8][3:])
         offset = -minutes if match[8][0] == "-" else minutes
     try:
-        micros = int(float(match[7]) * 1_000_000) if match[7] else 0
+        micros = round(float(match[7]) * 1_000_000) if match[7] else 0
         tz = ZoneInfo(zone) if offset is None else timezone(timedelta(minutes=offset))
-        at = datetime(*numbers, micros, tzinfo=tz)  # type: ignore[misc,arg-type]
-        at.timestamp()
+        local = datetime(*numbers, micros, tzinfo=tz)  # type: ignore[misc,arg-type]
+        at = local.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return Hl7Time(at, offset, _PRECISIONS[len(parts) - 1])
+    return Hl7Time(at, local.date(), offset, _PRECISIONS[len(parts) - 1])
