@@ -1,0 +1,1 @@
+"""How good a set of predictions is, with intervals, and whether that is good enough."""
