@@ -6,7 +6,6 @@ Sealed bytes are AES-256-GCM with a fresh 96-bit nonce in front (NIST SP 800-38D
 """
 
 import base64
-import hashlib
 import hmac
 import os
 import secrets
@@ -38,7 +37,7 @@ def key_bytes(secret: SecretStr, name: str) -> bytes:
 def pseudonym(key: bytes, kind: str, namespace: str, value: str) -> str:
     """The pseudonym of ``value`` within ``namespace``: 32 hex digits, the same for the same secret, for ever."""
     message = f"{kind}|{namespace}|{value}".encode()
-    return hmac.new(key, message, hashlib.sha256).hexdigest()[:PSEUDONYM_HEX_LENGTH]
+    return hmac.digest(key, message, "sha256").hex()[:PSEUDONYM_HEX_LENGTH]
 
 
 def install_pseudonym_macro(connection: DuckDBPyConnection, key: bytes) -> None:
