@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from core.errors import BuildError
-from core.lake import attach_options, catalog_path, connect, install_extensions, writer_lock
+from core.lake import CATALOGS, attach_options, catalog_path, connect, install_extensions, writer_lock
 from core.settings import PROJECT_ROOT, Settings
 from core.store import Build
 
@@ -23,11 +26,23 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "CUFF_DBT_THREADS": "4" if settings.lake_catalog else "1",
         "CUFF_DBT_MEMORY_LIMIT": settings.duckdb_memory_limit,
         "CUFF_DBT_DUCKDB_THREADS": str(settings.duckdb_threads),
+        "CUFF_DBT_SCANNER": "postgres_scanner" if settings.lake_catalog else "sqlite_scanner",
         "CUFF_DBT_SPILL": str(settings.var / "tmp" / "duckdb"),
+        "CUFF_DBT_CATALOG_EXTENSION": "postgres_scanner" if settings.lake_catalog else "sqlite_scanner",
+        # dbt keeps values under this prefix out of its logs.
+        "DBT_ENV_SECRET_CUFF_S3_KEY": settings.s3_access_key.get_secret_value(),
+        "DBT_ENV_SECRET_CUFF_S3_SECRET": settings.s3_secret_key.get_secret_value(),
+        "CUFF_DBT_S3_ENDPOINT": settings.s3_endpoint,
+        "CUFF_DBT_S3_USE_TLS": str(settings.s3_use_tls).lower(),
     }
-    for catalog in ("clinical", "analytics"):
+    for catalog in CATALOGS:
+        options = attach_options(settings, catalog)
         environment[f"CUFF_DBT_{catalog.upper()}"] = catalog_path(settings, catalog)
-        environment[f"CUFF_DBT_{catalog.upper()}_DATA"] = str(attach_options(settings, catalog)["data_path"])
+        environment[f"CUFF_DBT_{catalog.upper()}_DATA"] = str(options["data_path"])
+        # dbt leaves out the option whose variable says 'None'.
+        environment[f"CUFF_DBT_{catalog.upper()}_SCHEMA"] = str(options.get("metadata_schema"))
+        environment["CUFF_DBT_META_JOURNAL_MODE"] = str(options.get("meta_journal_mode"))
+        environment["CUFF_DBT_META_BUSY_TIMEOUT"] = str(options.get("meta_busy_timeout"))
     return environment
 
 
@@ -41,12 +56,18 @@ def dbt_vars(build: Build) -> dict[str, Any]:
     }
 
 
-def run_dbt(settings: Settings, command: str, build: Build, *arguments: str) -> None:
+def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
+            on_node: Callable[[str, str], None] | None = None) -> None:
     """Run one dbt command in this process, holding the lake's writer lock.
 
-    Errors: `BuildError` naming the nodes that failed and where the log lies.
+    ``on_node`` is told (unique_id, state) whenever a node ends, from dbt's own threads. Errors: `BuildError` naming the
+    nodes that failed and where the log lies.
     """
     from dbt.cli.main import dbtRunner
+
+    def tell(event: Any) -> None:
+        if on_node and event.info.name == "NodeFinished":
+            on_node(event.data.node_info.unique_id, event.data.node_info.node_status)
 
     install_extensions()
     connect(settings).close()  # makes the spill folder
@@ -78,3 +99,29 @@ def manifest_hash(settings: Settings) -> str | None:
     nodes = json.loads(Path(manifest).read_text())["nodes"]
     parts = sorted(f"{name}:{node['checksum']['checksum']}" for name, node in nodes.items() if node.get("checksum"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def airflow_manifest(settings: Settings) -> Path:
+    """The manifest that DAGs are drawn from: a copy, so that no DAG is parsed while dbt rewrites its own."""
+    return settings.var / "dbt" / "manifest.json"
+
+
+def write_manifest(settings: Settings) -> Path:
+    """Write `airflow_manifest` by ``dbt parse`` if the project is newer. Errors: `BuildError` with dbt's last line."""
+    manifest = airflow_manifest(settings)
+    sources = [path for path in DBT_PROJECT_DIR.rglob("*") if path.is_file() and "target" not in path.parts]
+    if manifest.exists() and manifest.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        return manifest
+    target = settings.var / "dbt" / "parsed"
+    target.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dbt.cli.main", "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR),
+         "--profiles-dir", str(DBT_PROJECT_DIR), "--no-partial-parse"],
+        env=os.environ | dbt_environment(settings) | {"DBT_TARGET_PATH": str(target)},
+        capture_output=True, text=True, check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        raise BuildError(f"dbt cannot parse {DBT_PROJECT_DIR.name}: {' '.join(last)}")
+    (target / "manifest.json").replace(manifest)
+    return manifest

@@ -35,10 +35,18 @@ class Published:
 
 def published(settings: Settings) -> Published:
     """The published build. Errors: `NotPublishedError` when there is none yet."""
+    found = find_published(settings)
+    if found is None:
+        raise NotPublishedError("nothing has been published yet; run `cuff ingest` and `cuff build` first")
+    return found
+
+
+def find_published(settings: Settings) -> Published | None:
+    """The published build, or None when there is none yet."""
     with store_session(settings) as session:
         found = _newest(session)
         if found is None:
-            raise NotPublishedError("nothing has been published yet; run `cuff ingest` and `cuff build` first")
+            return None
         publication, build = found
         return Published(
             build.build_id,

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     sources_file: Path = Field(PROJECT_ROOT / "sources.toml", description="what is declared of each source")
     landing_dir: Path | None = Field(None, description="folder the ingest DAG watches; default var/landing")
 
+    nightly_cron: str = Field("0 2 * * *", description="when a night runs, cron in UTC; empty: only when triggered")
+
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
 

@@ -1,0 +1,60 @@
+"""Keeping the lake small: old snapshots expire, small files merge, files that no snapshot needs are deleted.
+
+What is published, what a build is about to publish, and what a registered model was trained on stays readable for ever.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from core.lake import CATALOGS, write_lake
+from core.settings import Settings
+from core.store import Build, ModelEvent, Publication, store_session, utc_now
+
+KEEP_DAYS = 14  # how long a publication can be rolled back to
+
+
+@dataclass(frozen=True)
+class MaintenanceOutcome:
+    """What one run of `maintain` did, over both catalogs."""
+
+    expired_snapshots: int
+    kept_snapshots: int
+
+
+def maintain(settings: Settings, keep_days: int = KEEP_DAYS) -> MaintenanceOutcome:
+    """Expire, merge and delete. Errors: `LakeBusyError` while a build writes."""
+    kept = _numbers_to_keep(settings, keep_days)
+    expired = 0
+    with write_lake(settings, CATALOGS) as lake:
+        for catalog in CATALOGS:
+            newest = lake.execute(f"select max(snapshot_id) from ducklake_snapshots('{catalog}')").fetchone()
+            keep = kept[catalog] | {int(newest[0]) if newest else 0}
+            found = {int(row[0]) for row in lake.execute(
+                f"select snapshot_id from ducklake_snapshots('{catalog}')").fetchall()}
+            if drop := sorted(found - keep):
+                numbers = ", ".join(map(str, drop))
+                lake.execute(f"call ducklake_expire_snapshots('{catalog}', versions => [{numbers}])")
+            expired += len(drop)
+            lake.execute(f"call ducklake_merge_adjacent_files('{catalog}')")
+            lake.execute(f"call ducklake_cleanup_old_files('{catalog}', cleanup_all => true)")
+    return MaintenanceOutcome(expired, sum(len(numbers) for numbers in kept.values()))
+
+
+def _numbers_to_keep(settings: Settings, keep_days: int) -> dict[str, set[int]]:
+    """Snapshot numbers by catalog that somebody may still ask for."""
+    recently = utc_now() - timedelta(days=keep_days)
+    with store_session(settings) as session:
+        newest = session.scalars(
+            select(Publication).order_by(Publication.publication_id.desc()).limit(1)).first()
+        needed = {newest.build_id} if newest else set()
+        needed |= set(session.scalars(select(Publication.build_id).where(Publication.published_at >= recently)))
+        evidence = session.scalars(select(ModelEvent.evidence)).all()
+        needed |= {int(each["build_id"]) for each in evidence if each.get("build_id") is not None}
+        builds = session.scalars(
+            select(Build).where(Build.build_id.in_(needed) | (Build.state == "built"))).all()
+        return {
+            "clinical": {build.clinical_snapshot for build in builds if build.clinical_snapshot is not None},
+            "analytics": {build.analytics_snapshot for build in builds if build.analytics_snapshot is not None},
+        }
