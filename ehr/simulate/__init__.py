@@ -39,7 +39,7 @@ def simulate_hospital(
             person = draw_person(options, calendar, drift, index)
             life = live(options, calendar, drift, person)
             facts = messy(options, person, life)
-            facts += registrations(person, facts)
+            facts += registrations(person, life, facts)
             if index >= options.patients:
                 facts = [_with_backlog(drift, fact) for fact in facts]
             facts = sorted((f for f in facts if since <= f.sent_at < until), key=lambda f: (f.sent_at, f.id, f.version))
@@ -48,7 +48,7 @@ def simulate_hospital(
             if progress and (index % 50 == 49 or index + 1 == total):
                 progress(index + 1, total)
     write_truth(summary.truth_path, truth)
-    (out / "manifest.json").write_bytes(
+    (out / ".manifest.json").write_bytes(
         orjson.dumps(
             {kind: dict(sorted(counts.items())) for kind, counts in sorted(summary.counts.items())},
             option=orjson.OPT_INDENT_2,

@@ -2,7 +2,7 @@
 
 cuff_high            every reading is 8 mmHg too high, systolic and diastolic alike
 younger_population   a student clinic joins: its charts of the past year arrive in the first two days and its patients
-                     (18 to 30 years, 1.2 for each patient of the hospital) keep coming; patients over 40 come less often
+                     (18 to 30 years, 1.2 for each patient of the hospital) keep coming; people over 40 come less often
 coding_change        blood pressure and smoking status travel under codes that nobody declared
 """
 

@@ -113,12 +113,12 @@ class Extract:
         if resource_type not in self._ndjson:
             path = self._out / "fhir" / f"{resource_type}.ndjson"
             if resource_type in ("Encounter", "MedicationRequest"):
-                raw = self._stack.enter_context(open(f"{path}.gz", "wb"))
+                raw = self._stack.enter_context(path.with_suffix(".ndjson.gz").open("wb"))
                 # No name and no time in the header: the same bytes for the same world.
                 packed = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=3, mtime=0)
                 self._ndjson[resource_type] = cast(BinaryIO, self._stack.enter_context(packed))
             else:
-                self._ndjson[resource_type] = self._stack.enter_context(open(path, "wb"))
+                self._ndjson[resource_type] = self._stack.enter_context(path.open("wb"))
         return self._ndjson[resource_type]
 
 
@@ -137,8 +137,11 @@ def _grouped(facts: list[Fact]) -> Iterator[list[Fact]]:
     """Facts that share a message: one visit's measurements of one group, version and sending."""
     groups: dict[tuple[object, ...], list[Fact]] = defaultdict(list)
     for fact in facts:
-        alone = fact.kind in ("encounter", "cancel", "note", "patient", "broken", "condition") or fact.is_duplicate
+        alone = fact.kind in ("encounter", "cancel", "note", "patient", "broken", "condition")
         groups[
-            (fact.visit, fact.group, fact.version, fact.status, fact.sent_at, (fact.id, fact.kind) if alone else "")
+            (
+                *(fact.visit, fact.group, fact.version, fact.status, fact.sent_at, fact.is_duplicate),
+                (fact.id, fact.kind) if alone else "",
+            )
         ].append(fact)
     yield from groups.values()

@@ -8,8 +8,8 @@ Value = float | str
 @dataclass(slots=True)
 class Fact:
     """``values`` by kind: blood_pressure (systolic, diastolic mmHg), a measure (number in canonical unit), smoking
-    (current|former|never), condition (system, code, onset seconds), medication (RxNorm code), note (text), ignored (type),
-    encounter (class code, end seconds), patient ('' or seconds of death), merge and cancel ()."""
+    (current|former|never), condition (system, code, onset seconds), medication (RxNorm code), note (text),
+    ignored (type), encounter and cancel (class code, end seconds), patient ('', seconds of death, or 'replaced')."""
 
     kind: str
     id: str

@@ -1,11 +1,12 @@
 """What happens to a clean fact on its way out: odd forms, late arrival, corrections, retractions, repeats.
 
-Draws come in the order of the facts, so a drift that changes facts from one day on leaves everything before it alone.
+Draws come in the order of the facts, and nothing looks ahead, so a drift that changes facts from one day on leaves
+everything before it alone.
 """
 
 from numpy.random import Generator
 
-from ehr.simulate.clock import DAY
+from ehr.simulate.clock import DAY, YEAR
 from ehr.simulate.facts import Fact, Value
 from ehr.simulate.options import MessRates, SimulationOptions
 from ehr.simulate.visits import Life
@@ -31,15 +32,17 @@ def messy(options: SimulationOptions, person: Person, life: Life) -> list[Fact]:
     """Every version of every fact as it is sent, in no particular order."""
     rng = stream(options, person.index, MESS_STREAM)
     rates = options.rates
-    second_until = _second_registration_until(rates, rng, life)
+    life.second_registration_until = second_until = _second_registration_until(rates, rng, person)
     told: list[Fact] = []
     delays: dict[tuple[int, str], int] = {}
+    repeats: dict[tuple[int, str], int] = {}
     for clean in life.facts:
         u = [float(x) for x in rng.random(10)]
         slot = (clean.visit, clean.group)
         if slot not in delays:
             late = u[0] < rates.late_arrival
             delays[slot] = int((2 + 38 * u[1]) * DAY) if late else int(120 + 3400 * u[1])
+            repeats[slot] = int((0.1 + 5 * u[9]) * DAY) if u[8] < rates.duplicate else 0
         known = clean.event_at + delays[slot]
         fact = clean.again(
             known_at=known,
@@ -47,20 +50,19 @@ def messy(options: SimulationOptions, person: Person, life: Life) -> list[Fact]:
             quirk=_quirk(rates, clean, u[2], u[3]),
             is_second_registration=clean.event_at < second_until,
         )
-        told += _versions(rates, fact, u)
-        if u[8] < rates.duplicate:
-            told.append(told[-1].again(sent_at=told[-1].sent_at + int((0.1 + 5 * u[9]) * DAY), is_duplicate=True))
+        versions = _versions(rates, fact, u)
+        told += versions
+        if repeats[slot]:  # a visit's facts of one group share a message, so they are repeated together
+            told.append(versions[0].again(sent_at=known + repeats[slot], is_duplicate=True))
         if clean.kind == "encounter" and u[8] > 1 - rates.broken:
             told.append(fact.again(kind="broken", quirk=""))
     return told
 
 
-def _second_registration_until(rates: MessRates, rng: Generator, life: Life) -> float:
+def _second_registration_until(rates: MessRates, rng: Generator, person: Person) -> float:
     """Until when (seconds) a person who was registered twice went by the second number; 0 for the others."""
     u, share = float(rng.random()), float(rng.random())
-    if u >= rates.second_registration or len(life.facts) < 4:
-        return 0.0
-    return life.facts[int(share * len(life.facts) / 2)].event_at + 1.0
+    return person.joins_at + (0.3 + share) * 2 * YEAR if u < rates.second_registration else 0.0
 
 
 def _quirk(rates: MessRates, fact: Fact, u: float, v: float) -> str:

@@ -69,7 +69,7 @@ class SimulationOptions:
 
 @dataclass
 class SimulationSummary:
-    """What one extract holds. ``counts`` is written to ``manifest.json`` too."""
+    """What one extract holds. ``counts`` is written to ``.manifest.json`` too."""
 
     out: Path
     truth_path: Path

@@ -4,10 +4,11 @@ from math import isfinite
 
 from ehr.simulate.clock import DAY
 from ehr.simulate.facts import Fact
+from ehr.simulate.visits import Life
 from ehr.simulate.world import Person
 
 
-def registrations(person: Person, facts: list[Fact]) -> list[Fact]:
+def registrations(person: Person, life: Life, facts: list[Fact]) -> list[Fact]:
     """The ``patient`` facts that go with a person's other facts; none for somebody who was never seen."""
     if not facts:
         return []
@@ -15,8 +16,8 @@ def registrations(person: Person, facts: list[Fact]) -> list[Fact]:
     told = [_patient(person, 1, first - 60, "")]
     second = [fact for fact in facts if fact.is_second_registration]
     if second:
-        begins, ends = min(f.sent_at for f in second), max(f.sent_at for f in second)
-        merged = ends + 9 * DAY
+        begins = min(f.sent_at for f in second)
+        merged = max(begins, int(life.second_registration_until)) + 9 * DAY
         told.append(_patient(person, 1, begins - 30, "", is_second=True))
         told.append(_patient(person, 2, merged, "replaced", is_second=True))
     if isfinite(person.dies_at) and person.dies_at > first:

@@ -35,6 +35,7 @@ class Life:
     diagnosed_at: float = inf
     treated_at: float = inf
     second_high_at: float = inf
+    second_registration_until: float = 0.0  # by which number the person went, see mess
 
 
 def live(options: SimulationOptions, calendar: Calendar, drift: Drift, person: Person) -> Life:

@@ -118,7 +118,7 @@ def random_uuid(rng: Generator) -> str:
 
 
 def draw_person(options: SimulationOptions, calendar: Calendar, drift: Drift, index: int) -> Person:
-    """The person with this index; indices from ``options.patients`` on belong to the clinic that joins with the drift."""
+    """The person of this index; indices from ``options.patients`` on belong to the clinic that joins with the drift."""
     rng = stream(options, index, PERSON_STREAM)
     u = [float(x) for x in rng.random(20)]
     z = [float(x) for x in rng.standard_normal(12)]
