@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from core.keys import pseudonym
@@ -42,6 +43,10 @@ class Context:
     known_at_basis: str
     segments: tuple[Segment, ...]
 
+    @cached_property
+    def _namespace(self) -> str:
+        return f"{self.source.source_id}:hl7v2"
+
     def all(self, name: str) -> Iterator[Segment]:
         return (segment for segment in self.segments if segment.name == name)
 
@@ -49,7 +54,7 @@ class Context:
         return next(self.all(name), None)
 
     def key(self, kind: str, value: str) -> str:
-        return pseudonym(self.pseudonym_key, kind, f"{self.source.source_id}:hl7v2", value)
+        return pseudonym(self.pseudonym_key, kind, self._namespace, value)
 
     def row(
         self, place: str, record_key: str, content: object, flags: list[str], event: Hl7Time | None = None

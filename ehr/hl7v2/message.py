@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
+_TYPE_PART = re.compile(r"[A-Z0-9]{2,4}")
 _ABSENT = "\ufdd0\ufdd1\ufdd2\ufdd3"  # Unicode noncharacters: stand in for delimiters that MSH-2 does not name
 
 
@@ -28,8 +30,7 @@ class Delimiters:
     subcomponent: str
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """``number`` counts segments of the same name from 1."""
 
     name: str
@@ -47,18 +48,26 @@ class Segment:
 
     def text(self, index: int, component: int = 1) -> str:
         """A component of a field's first repetition, unescaped; '' for absent and for the explicit null ``""``."""
-        repetitions = self.repetitions(index)
-        return self.component(repetitions[0], component) if repetitions else ""
+        raw = self.fields[index] if index < len(self.fields) else ""
+        if not raw or raw.isalnum():  # no delimiter is alphanumeric
+            return raw if component == 1 else ""
+        return self.component(raw.partition(self.delimiters.repetition)[0], component)
 
     def component(self, repetition: str, component: int, subcomponent: int = 1) -> str:
         """A component (and its subcomponent) of one repetition, unescaped."""
-        parts = repetition.split(self.delimiters.component)
+        delimiters = self.delimiters
+        parts = repetition.split(delimiters.component, component)
         if component > len(parts):
             return ""
-        inner = parts[component - 1].split(self.delimiters.subcomponent)
-        if subcomponent > len(inner):
-            return ""
-        value = unescape(inner[subcomponent - 1], self.delimiters).strip()
+        value = parts[component - 1]
+        if value.isalnum():
+            return value if subcomponent == 1 else ""
+        if subcomponent > 1 or delimiters.subcomponent in value:
+            inner = value.split(delimiters.subcomponent)
+            value = inner[subcomponent - 1] if subcomponent <= len(inner) else ""
+        if delimiters.escape in value:
+            value = unescape(value, delimiters)
+        value = value.strip()
         return "" if value == '""' else value
 
 
@@ -78,7 +87,7 @@ class Message:
         code, event = self.msh.text(9, 1), self.msh.text(9, 2)
         if not event and (evn := self.first("EVN")):
             event = evn.text(1)
-        safe = [part for part in (code, event) if re.fullmatch(r"[A-Z0-9]{2,4}", part)]
+        safe = [part for part in (code, event) if _TYPE_PART.fullmatch(part)]
         return "^".join(safe) if safe else "unknown"
 
     @property

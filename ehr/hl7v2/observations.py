@@ -19,40 +19,50 @@ def observation_rows(context: Context, visit_key: str | None) -> list[dict[str, 
     rows: list[dict[str, Any]] = []
     order: Segment | None = None
     told: Counter[str] = Counter()
+    groups: dict[str, str] = {}
     for segment in context.segments:
         if segment.name == "OBR":
             order = segment
         elif segment.name == "OBX":
-            rows += _rows(context, segment, order, visit_key, told)
+            rows += _rows(context, segment, order, visit_key, told, groups)
     return rows
 
 
 def _rows(
-    context: Context, obx: Segment, obr: Segment | None, visit_key: str | None, told: Counter[str]
+    context: Context,
+    obx: Segment,
+    obr: Segment | None,
+    visit_key: str | None,
+    told: Counter[str],
+    groups: dict[str, str],
 ) -> list[dict[str, Any]]:
+    """The rows of one OBX. ``told`` counts the records and ``groups`` holds the group keys of the person so far."""
     identifiers = obx.repetitions(3)
     codings = context.codings(obx, identifiers[0]) if identifiers else []
     time, written, flags = _event_time(context, obx, obr)
     if not codings:
         flags.append("no_code")
     order = (obr.text(3) or obr.text(2)) if obr else ""
-    base = f"{context.person_key}|{order or written}"
-    identity = f"{base}|{codings[0]['code'] if codings else ''}|{obx.text(4)}"
+    base, sub_id = f"{context.person_key}|{order or written}", obx.text(4)
+    identity = f"{base}|{codings[0]['code'] if codings else ''}|{sub_id}"
+    sent_status = obx.text(11) or (obr.text(25) if obr else "")
+    shared: dict[str, Any] = {
+        "message_type": context.message.type,
+        "encounter_key": visit_key,
+        "status": table_code(sent_status),
+        **time_columns("event", time),
+        "codings": codings,
+        "value_type": table_code(obx.text(2)),
+    }
     rows = []
     for position, repetition in enumerate(obx.repetitions(5) or [""], 1):
         told[identity] += 1
         number = told[identity]
         value, value_flags = read_value(context, obx, repetition)
-        fields: dict[str, Any] = {
-            "message_type": context.message.type,
-            "encounter_key": visit_key,
-            "status": table_code(obx.text(11)) or (table_code(obr.text(25)) if obr and not obx.text(11) else None),
-            **time_columns("event", time),
-            "group_key": context.key("order", f"{base}|{obx.text(4)}|{number}"),
-            "codings": codings,
-            "value_type": table_code(obx.text(2)),
-            **value,
-        }
+        group = f"{base}|{sub_id}|{number}"
+        if group not in groups:
+            groups[group] = context.key("order", group)
+        fields = shared | {"group_key": groups[group]} | value
         place = f"OBX[{obx.number}]" + (f"-5[{position}]" if position > 1 else "")
         record_key = context.key("record", f"observation|{identity}|{number}")
         rows.append(context.row(place, record_key, fields, flags + value_flags, time) | fields)

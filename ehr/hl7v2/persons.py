@@ -14,6 +14,7 @@ from ehr.sources import Source
 MERGE_EVENTS = frozenset({"A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47"})
 LINK_EVENTS = {"A24": "merge", "A37": "unmerge"}  # two PIDs: the second joins, or leaves, the first
 _SEX = {"F": "female", "M": "male", "O": "other", "A": "other", "U": "unknown", "N": "other"}
+Numbers = list[tuple[str, str]]  # (identifier type, person key)
 _NAMELESS = "unnamed"
 _TRUSTED_TYPES = ("MR", "PI")
 _NAMING_FIELDS = {
@@ -39,7 +40,7 @@ def person_groups(message: Message) -> Iterator[tuple[Segment, ...]]:
         yield tuple(group)
 
 
-def person_numbers(segment: Segment, field: int, source: Source, key: bytes) -> list[tuple[str, str]]:
+def person_numbers(segment: Segment, field: int, source: Source, key: bytes) -> Numbers:
     """(type, person key) of every identifier in a CX field, the one to go by first: MR, else PI, else the first."""
     found = []
     for repetition in segment.repetitions(field):
@@ -95,9 +96,8 @@ def _sent(segment: Segment, fields: dict[str, int]) -> dict[str, str]:
     return {name: segment.raw(at) for name, at in fields.items() if segment.raw(at)}
 
 
-def number_links(context: Context, pid: Segment) -> list[dict[str, Any]]:
-    """Links between the trusted numbers of one PID-3, and from each number of MRG-1 to the PID before it."""
-    numbers = person_numbers(pid, 3, context.source, context.pseudonym_key)
+def number_links(context: Context, pid: Segment, numbers: Numbers) -> list[dict[str, Any]]:
+    """Links between the trusted ``numbers`` of one PID, and from each number of MRG-1 to the PID before it."""
     trusted = dict.fromkeys(key for kind, key in numbers if kind in _TRUSTED_TYPES)
     rows = [
         _link(context, _place(pid), context.person_key, "identifier", other)

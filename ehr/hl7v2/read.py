@@ -10,7 +10,15 @@ from ehr.hl7v2.context import Context
 from ehr.hl7v2.framing import FramedMessage, split_messages
 from ehr.hl7v2.message import Message, MessageError, Segment, parse_message
 from ehr.hl7v2.observations import observation_rows
-from ehr.hl7v2.persons import number_links, patient_row, person_groups, person_link, person_numbers, vault_entries
+from ehr.hl7v2.persons import (
+    Numbers,
+    number_links,
+    patient_row,
+    person_groups,
+    person_link,
+    person_numbers,
+    vault_entries,
+)
 from ehr.hl7v2.times import parse_time
 from ehr.hl7v2.visits import condition_rows, encounter_key, encounters
 from ehr.records import ParsedPayload, PayloadRef, Reject, VaultEntry
@@ -73,13 +81,16 @@ class _Reader:
 
     def read(self, framed: FramedMessage) -> Rows | None:
         """The message's rows; None when its type is not handled. Errors: `CharsetError`, `MessageError`."""
-        # The type is read from the header alone first, so that the ledger knows what could not be read.
-        header = framed.content.split(b"\r", 1)[0].decode("latin-1")
-        self.message_type = parse_message(header).type
+        try:
+            text = decode(framed.content, self.source.default_charset)
+        except CharsetError:
+            text = framed.content.decode("latin-1")  # the header is ASCII: the ledger still counts by its type
+            self.message_type = parse_message(text.partition("\r")[0]).type
+            raise
+        message = parse_message(text)
+        self.message_type = message.type
         if framed.is_truncated:
             raise MessageError("truncated", "", "the frame or batch ends in the middle of the message")
-        message = parse_message(decode(framed.content, self.source.default_charset))
-        self.message_type = message.type
         if message.type == _UNKNOWN:
             raise MessageError("no_message_type", "MSH-9", "MSH-9 names no message type")
         if not (message.type.startswith("ADT") or message.type in _RESULT_TYPES):
@@ -94,10 +105,12 @@ class _Reader:
         first: Context | None = None
         for segments in person_groups(message):
             pid = next(segment for segment in segments if segment.name == "PID")
+            numbers = self._numbers(pid)
             context = Context(
-                message, self.ordinal, self.source, self.pseudonym_key, self._person_key(pid), known_at, basis, segments
+                message, self.ordinal, self.source, self.pseudonym_key, numbers[0][1], known_at, basis, segments
             )
             first = first or context
+            rows["person_links"] += number_links(context, pid, numbers)
             self._read_person(rows, context, pid)
             rows["person_links"] += person_link(context, first.person_key)
         if first is None:
@@ -107,7 +120,6 @@ class _Reader:
 
     def _read_person(self, rows: Rows, context: Context, pid: Segment) -> None:
         rows["hl7v2_patients"].append(patient_row(context, pid))
-        rows["person_links"] += number_links(context, pid)
         self.vault += vault_entries(context, pid)
         if context.message.type.startswith("ADT"):  # the PV1 of a result tells of the order, not of the visit's course
             for row, entries in encounters(context):
@@ -118,10 +130,10 @@ class _Reader:
         rows["hl7v2_conditions"] += condition_rows(context, visit)
         rows["hl7v2_observations"] += observation_rows(context, visit)
 
-    def _person_key(self, pid: Segment) -> str:
+    def _numbers(self, pid: Segment) -> Numbers:
         for field in (3, 2):  # PID-2 carried the number up to version 2.2
             if numbers := person_numbers(pid, field, self.source, self.pseudonym_key):
-                return numbers[0][1]
+                return numbers
         place = "PID-3" if pid.number == 1 else f"PID[{pid.number}]-3"
         raise MessageError("no_patient_identifier", place, "PID-3 holds no identifier")
 
