@@ -24,12 +24,12 @@ patients as (
 
 ),
 
--- Ties in time are broken by key, so that the same data gives the same features.
+-- Ties in time are broken by key, so that the same data gives the same features; BMI as sent goes before a weight.
 blood_pressure as (
 
     select
         *,
-        row(event_at, known_at, blood_pressure_key) as newest_order,
+        row_number() over (partition by patient_key order by event_at, known_at, blood_pressure_key) as newest_order,
     from {{ ref('fct_blood_pressure') }}
     where is_plausible and not is_preliminary
 
@@ -39,7 +39,9 @@ measurements as (
 
     select
         *,
-        row(event_at, known_at, measurement_key) as newest_order,
+        row_number() over (
+            partition by patient_key order by event_at, measure = 'bmi', known_at, measurement_key
+        ) as newest_order,
     from {{ ref('fct_measurements') }}
     where is_plausible
 
@@ -101,8 +103,7 @@ bmi_points as (
         spine.feature_date,
         measurements.event_at,
         measurements.event_at >= spine.year_before_at as is_recent,
-        row(measurements.event_at, measurements.measure = 'bmi', measurements.known_at, measurements.measurement_key)
-            as newest_order,
+        measurements.newest_order,
         case measurements.measure
             when 'bmi' then measurements.value
             else measurements.value / nullif(measurement_features.height_last_cm / 100, 0) ^ 2

@@ -1,0 +1,49 @@
+with
+
+changed as (
+
+    select * from {{ ref('int_patients__changed') }}
+
+),
+
+told as (
+
+    select *, false as is_discharge_cancelled from {{ ref('stg_fhir__encounters') }}
+    union all by name
+    select * from {{ ref('stg_hl7v2__encounters') }}
+
+),
+
+visits as (
+
+    select
+        told.*,
+        changed.resolved_patient_key as patient_key,
+        row(told.known_at, told.batch_id, told.locator) as told_order,
+        max(told.known_at) filter (where told.is_discharge_cancelled) over (partition by told.encounter_key)
+            as discharge_cancelled_at,
+    from told
+    inner join changed on told.person_key = changed.patient_key
+
+),
+
+-- The newest word counts; what it leaves out is kept from before, an end only if no cancelled discharge (A13) came since.
+final as (
+
+    select
+        encounter_key,
+        arg_max(patient_key, told_order) as patient_key,
+        arg_max(source_id, told_order) as source_id,
+        arg_max(encounter_class, row(encounter_class <> 'other', told_order)) as encounter_class,
+        arg_max(status, told_order) as status,
+        arg_max(started_at, told_order) as started_at,
+        arg_max(ended_at, told_order) filter (
+            where discharge_cancelled_at is null or known_at > discharge_cancelled_at
+        ) as ended_at,
+        max(known_at) as known_at,
+    from visits
+    group by encounter_key
+
+)
+
+select * from final
