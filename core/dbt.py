@@ -115,7 +115,7 @@ def write_manifest(settings: Settings) -> Path:
     target = settings.var / "dbt" / "parsed"
     target.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "dbt.cli.main", "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR),
+        [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR),
          "--profiles-dir", str(DBT_PROJECT_DIR), "--no-partial-parse"],
         env=os.environ | dbt_environment(settings) | {"DBT_TARGET_PATH": str(target)},
         capture_output=True, text=True, check=False,
