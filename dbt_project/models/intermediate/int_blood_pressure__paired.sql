@@ -4,8 +4,9 @@ observations as (
 
     select
         *,
-        regexp_extract(value_text, '^\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)', ['systolic', 'diastolic']) as text_pair,
-        text_pair.systolic <> '' as is_text_pair,
+        try_cast(regexp_extract(value_text, '^\s*([\d.]+)\s*/', 1) as double) as text_systolic,
+        try_cast(regexp_extract(value_text, '/\s*([\d.]+)', 1) as double) as text_diastolic,
+        coalesce(text_systolic, text_diastolic) is not null as is_text_pair,
     from {{ ref('int_observations__coded') }}
     where concept in ('blood_pressure', 'systolic', 'diastolic')
 
@@ -74,8 +75,8 @@ whole_readings as (
         known_at,
         superseded_at,
         is_preliminary,
-        text_pair.systolic::double,
-        text_pair.diastolic::double,
+        text_systolic,
+        text_diastolic,
         value_unit,
     from observations
     where is_text_pair and coalesce(len(components), 0) = 0

@@ -1,3 +1,5 @@
+-- The incremental strategy reads it: depends_on {{ ref('int_patients__changed') }}
+
 with
 
 readings as (
