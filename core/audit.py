@@ -13,7 +13,7 @@ GENESIS = "0" * 64
 
 
 def record_audit(session: Session, actor: str, action: str, subject: str, outcome: str) -> AuditEvent:
-    """Append one event within the caller's transaction. ``subject`` is a pseudonym or a thing's number, never a name."""
+    """Append one event within the caller's transaction. ``subject`` is a pseudonym or a number, never a name."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("select pg_advisory_xact_lock(7306)"))
     newest = session.scalars(select(AuditEvent).order_by(AuditEvent.audit_event_id.desc()).limit(1)).first()

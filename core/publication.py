@@ -116,7 +116,8 @@ def publish(settings: Settings, build_id: int, actor: str) -> Published:
     """Make a built and gated build the one that readers see."""
     with store_session(settings) as session:
         build = _require_state(session, build_id, "built")
-        assert build.clinical_snapshot is not None and build.analytics_snapshot is not None
+        assert build.clinical_snapshot is not None
+        assert build.analytics_snapshot is not None
         session.add(
             Publication(
                 build_id=build_id,
@@ -136,7 +137,8 @@ def roll_back(settings: Settings, build_id: int, actor: str, why: str) -> Publis
     """Make an earlier published build the one that readers see again."""
     with store_session(settings) as session:
         build = _require_state(session, build_id, "published")
-        assert build.clinical_snapshot is not None and build.analytics_snapshot is not None
+        assert build.clinical_snapshot is not None
+        assert build.analytics_snapshot is not None
         session.add(
             Publication(
                 build_id=build_id,

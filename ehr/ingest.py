@@ -1,8 +1,8 @@
 """Extracts in: receive, parse, scrub, land. One function, for the command line, the DAG and the tests.
 
-Order of writing, so that a kill at any moment loses and doubles nothing: archive and inbox row; vault; the lake (rows and
-counts in one transaction); then ledger, quarantine and payload state in one transaction of the ops database. A run that
-died in between is completed by the next one, from the archive and from ``raw.landings``.
+Order of writing, so that a kill at any moment loses and doubles nothing: archive and inbox row; vault; quarantine; the
+lake (rows and counts in one transaction); then ledger and payload state in one transaction of the ops database. A run
+that died in between is completed by the next one, from the archive and from ``raw.landings``.
 """
 
 import time
@@ -52,7 +52,7 @@ class IngestSummary:
 
 
 @dataclass
-class _Outcome:
+class ParseOutcome:
     """Counts and rejects of a batch, by payload, before they are written down."""
 
     received: Counts = field(default_factory=Counter)
@@ -121,7 +121,7 @@ def ingest(
 def _land_batch(
     settings: Settings, arrivals: list[Arrival], sources: dict[str, Source], day: date, tell: Progress
 ) -> int:
-    with write_lake(settings) as lake, TemporaryDirectory(dir=_private_folder(settings)) as plain:
+    with write_lake(settings) as lake, TemporaryDirectory(dir=private_folder(settings)) as plain:
         landing.create_raw_tables(lake)
         held = landing.already_landed(lake, [a.payload.payload_id for a in arrivals])
         waiting = [a for a in arrivals if a.payload.payload_id not in held]
@@ -134,9 +134,9 @@ def _land_batch(
             session.flush()
             batch_id = batch.batch_id
         if waiting:
-            located = [(a.payload, a.path or _restore(settings, a.payload, Path(plain))) for a in waiting]
+            located = [(a.payload, a.path or restore(settings, a.payload, Path(plain))) for a in waiting]
             tell("reading", 0, len(located))
-            outcome = _parse_and_land(settings, lake, batch_id, located, sources)
+            outcome = parse_and_land(settings, lake, batch_id, located, sources)
             tell("reading", len(located), len(located))
             for payload, _path in located:
                 _complete(settings, payload, batch_id, outcome.counts_of(payload))
@@ -150,16 +150,18 @@ def _land_batch(
     return batch_id
 
 
-def _parse_and_land(
+def parse_and_land(
     settings: Settings,
     lake: DuckDBPyConnection,
     batch_id: int,
     located: list[tuple[Payload, Path]],
     sources: dict[str, Source],
-) -> _Outcome:
+    counted: Callable[[ParseOutcome, Payload], list[dict[str, object]]] = ParseOutcome.counts_of,
+) -> ParseOutcome:
+    """Parse, write to the vault, note the quarantine, and land rows and ``counted`` in one lake transaction."""
     from ehr.hl7v2.batch import parse_hl7v2
 
-    outcome = _Outcome()
+    outcome = ParseOutcome()
     key = key_bytes(settings.pseudonym_secret, "CUFF_PSEUDONYM_SECRET")
     fhir = parse_fhir(lake, [(p, path) for p, path in located if p.format == "fhir"], sources, key)
     fhir_new, fhir_again = landing.keep_new_fhir(lake)
@@ -191,7 +193,7 @@ def _parse_and_land(
         lake, batch_id, (*landing.FHIR_TABLES, "hl7v2_messages", *landing.HL7_TABLES, "person_links")
     )
     for payload, _path in located:
-        landing.insert_landing(lake, batch_id, payload, outcome.counts_of(payload))
+        landing.insert_landing(lake, batch_id, payload, counted(outcome, payload))
     lake.execute("commit")
     return outcome
 
@@ -203,16 +205,18 @@ def _complete(settings: Settings, payload: Payload, batch_id: int, counts: list[
         if stored is None or stored.state != "received":
             return
         for row in counts:
-            session.add(LedgerEntry(payload_id=payload.payload_id, batch_id=batch_id, source_id=payload.source_id, **row))
+            session.add(
+                LedgerEntry(payload_id=payload.payload_id, batch_id=batch_id, source_id=payload.source_id, **row)
+            )
         unusable = any(row["unit"] == "file" and row["quarantined"] for row in counts)
         stored.state, stored.batch_id = ("quarantined" if unusable else "landed"), batch_id
 
 
-def _restore(settings: Settings, payload: Payload, folder: Path) -> Path:
+def restore(settings: Settings, payload: Payload, folder: Path) -> Path:
     return restore_file(settings, payload.archive_name, payload.payload_id, folder / payload.payload_id)
 
 
-def _private_folder(settings: Settings) -> Path:
+def private_folder(settings: Settings) -> Path:
     folder = settings.var / "tmp" / "plain"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -36,7 +36,9 @@ def create_raw_tables(connection: DuckDBPyConnection) -> None:
         connection.execute("use memory")
 
 
-def already_landed(connection: DuckDBPyConnection, payload_ids: list[str]) -> dict[str, tuple[int, list[dict[str, Any]]]]:
+def already_landed(
+    connection: DuckDBPyConnection, payload_ids: list[str]
+) -> dict[str, tuple[int, list[dict[str, Any]]]]:
     """For payloads that the lake holds already: their batch and counts."""
     rows = connection.execute(
         "select payload_id, min(batch_id), any_value(counts) from clinical.raw.landings "

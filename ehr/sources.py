@@ -1,4 +1,4 @@
-"""What is declared of each source in ``sources.toml``: authorities, local codes, time zone, whether dates are shifted."""
+"""What ``sources.toml`` declares of each source: authorities, local codes, time zone, whether dates are shifted."""
 
 import tomllib
 from pathlib import Path
@@ -45,17 +45,16 @@ class Source(BaseModel):
 
 
 def load_sources(path: Path) -> dict[str, Source]:
-    """Every declared source by id, always with ``default``. Errors: `ConfigurationError` naming the source and field."""
+    """Every declared source by id, always with ``default``. Errors: `ConfigurationError` naming source and field."""
     declared = tomllib.loads(path.read_text()).get("source", {}) if path.exists() else {}
     sources = {}
     for source_id, fields in {DEFAULT_SOURCE: {}, **declared}.items():
         try:
             sources[source_id] = Source(source_id=source_id, **fields)
         except (ValidationError, KeyError, ValueError) as error:
-            first = (
-                error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("time_zone",), "msg": str(error)}
-            )
-            raise ConfigurationError(
-                f"{path.name}: source '{source_id}', field {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            ) from None
+            what = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                what = f"field {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ConfigurationError(f"{path.name}: source '{source_id}': {what}") from None
     return sources

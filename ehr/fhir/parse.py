@@ -99,7 +99,8 @@ def _outcome(connection: DuckDBPyConnection, files: list[FhirFile]) -> FhirBatch
             batch.rejects.setdefault(file.payload_id, []).append(reject)
             batch.received[file.payload_id, "resource", reject.type] += 1
     for key, identifier, name, telecom, address, logical_id in connection.execute(
-        "select person_key, r.identifier, r.name, r.telecom, r.address, r.id from usable where resource_type = 'Patient'"
+        "select person_key, r.identifier, r.name, r.telecom, r.address, r.id "
+        "from usable where resource_type = 'Patient'"
     ).fetchall():
         content = {"id": logical_id, "identifier": identifier, "name": name, "telecom": telecom, "address": address}
         batch.vault.append(VaultEntry(key, "person", content))
