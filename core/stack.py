@@ -15,9 +15,17 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+from rich.console import Console
 
 from core.airflow_client import AirflowClient
-from core.airflow_environment import airflow_environment, airflow_home, base_url, log_folder, password_file
+from core.airflow_environment import (
+    USERNAME,
+    airflow_environment,
+    airflow_home,
+    base_url,
+    log_folder,
+    password_file,
+)
 from core.dbt import write_manifest
 from core.errors import ConfigurationError, CuffError
 from core.lake import install_extensions
@@ -177,15 +185,16 @@ def require_free_port(port: int, setting: str, what: str) -> None:
                 f"port {port} for {what} is taken; stop what listens there or set {setting} in .env") from None
 
 
-def run_up(settings: Settings, say: Say) -> int:
-    """Keep Airflow and MLflow running until Ctrl-C or SIGTERM; returns the exit code."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+def run_up(settings: Settings, console: Console) -> int:
+    """Keep Airflow and MLflow running until Ctrl-C or SIGTERM; returns the exit code. Errors: those of `Stack.start`."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Stack(settings, with_mlflow=True, say=say) as stack:
-            say(f"Airflow  {base_url(settings)}  user admin, password in {password_file(settings)}")
-            say(f"Cuff     {base_url(settings)}/plugin/cuff")
-            say(f"MLflow   http://127.0.0.1:{settings.mlflow_port}")
-            say("Ctrl-C stops everything")
+        with console.status("starting") as status, \
+                Stack(settings, with_mlflow=True, say=status.update) as stack:
+            status.stop()
+            console.print(f"Airflow  {base_url(settings)}  user {USERNAME}, password in {password_file(settings)}\n"
+                          f"Cuff     {base_url(settings)}/plugin/cuff\n"
+                          f"MLflow   http://127.0.0.1:{settings.mlflow_port}\nCtrl-C stops everything", soft_wrap=True)
             while True:
                 stack.require_alive()
                 time.sleep(1)
@@ -193,10 +202,6 @@ def run_up(settings: Settings, say: Say) -> int:
         return 0
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _family(pid: int) -> list[psutil.Process]:
