@@ -28,3 +28,12 @@
     {%- endfor %}
     {{ return(false) }}
 {%- endmacro %}
+
+
+{# The landing tables whose rows speak of a person. #}
+{% macro person_tables() -%}
+    {{ return([
+        'fhir_patients', 'fhir_encounters', 'fhir_observations', 'fhir_conditions', 'fhir_medications',
+        'hl7v2_patients', 'hl7v2_encounters', 'hl7v2_observations', 'hl7v2_conditions', 'person_links',
+    ]) }}
+{%- endmacro %}

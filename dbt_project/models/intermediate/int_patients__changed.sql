@@ -4,10 +4,7 @@ with
 
 new_rows as (
 
-    {% for table in [
-        'fhir_patients', 'fhir_encounters', 'fhir_observations', 'fhir_conditions', 'fhir_medications',
-        'hl7v2_patients', 'hl7v2_encounters', 'hl7v2_observations', 'hl7v2_conditions', 'person_links',
-    ] -%}
+    {% for table in person_tables() -%}
     select person_key from {{ source('raw', table) }} where {{ new_in_build() }}
     union all
     {% endfor -%}
