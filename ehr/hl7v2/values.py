@@ -10,6 +10,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})", re.ASCII)
 _COMPARED = re.compile(r"(<=|>=|<|>|=)\s*([+-]?\d{1,12}(?:\.\d{1,12})?)", re.ASCII)
 _PAIR = re.compile(r"\d{2,3}(?:\.\d{1,3})?\s*/\s*\d{2,3}(?:\.\d{1,3})?(?:\s*mm\[?Hg\]?)?", re.ASCII)
 _UNIT = re.compile(r"[A-Za-z0-9%/\[\]_.{}()*^'\"°µμ²³·+-]{1,20}")
+_UNIT_BLANKS = re.compile(r"(?<=^mm) (?=\[?Hg)| (?=/)|(?<=/) ")
 _CODED = frozenset({"CE", "CWE", "CNE", "CF", "IS", "ID"})
 _IN_WRITING = frozenset({"NM", "ST", "SI"})
 _EXPLICIT_NULL = '""'
@@ -62,8 +63,8 @@ def _structured(value: dict[str, Any], comparator: str, first: str, separator: s
 
 
 def _unit(obx: Segment) -> tuple[str | None, list[str]]:
-    """OBX-6's code, without blanks (``mm Hg``)."""
-    unit = obx.text(6).replace(" ", "")
+    """OBX-6's code, without the blanks that units are written with (``mm Hg``, ``mg / dL``)."""
+    unit = _UNIT_BLANKS.sub("", obx.text(6))
     if not unit:
         return None, []
     return (unit, []) if _UNIT.fullmatch(unit) else (None, ["unit_dropped"])

@@ -1,0 +1,9 @@
+"""`parse` for every test of this folder."""
+
+import pytest
+from parsing_of_bytes import Parse, parse_bytes
+
+
+@pytest.fixture
+def parse() -> Parse:
+    return parse_bytes
