@@ -136,9 +136,9 @@ def draw_person(options: SimulationOptions, calendar: Calendar, drift: Drift, in
     smoking = "current" if u[5] < 0.17 else "former" if u[5] < 0.38 and age > 22 else "never"
     parents = int(u[6] < 0.48) + int(u[6] < 0.12)
     older = max(0.0, age - 20)
-    systolic = 109.5 + 0.16 * older + 0.45 * (bmi - 26) - 2.0 * is_woman + 1.5 * parents + 6.5 * z[1]
+    systolic = 113.0 + 0.16 * older + 0.45 * (bmi - 26) - 2.0 * is_woman + 1.5 * parents + 6.5 * z[1]
     diastolic = (
-        70.5
+        72.0
         + 0.10 * min(older, 40)
         + 0.28 * (bmi - 26)
         - 1.0 * is_woman
