@@ -106,11 +106,13 @@ class Watch:
         note = f", {skipped} skipped" if skipped else ""
         self.console.print(f"  [{_COLORS[run.state]}]{run.state:8}[/] {run.dag_id:22} {timing.seconds:6.1f} s  "
                            f"{len(tasks)} tasks{note}")
-        for task in tasks:
-            if task.state == "failed":
-                folder = f"dag_id={task.dag_id}/run_id={task.run_id}/task_id={task.task_id}"
-                log = log_folder(self.stack.settings) / "tasks" / folder / f"attempt={task.try_number}.log"
-                raise DemoError(f"{task.dag_id}: task {task.task_id} failed; see {log}")
+        # dbt's node tasks and the one that closes a failed build only follow the task that really failed.
+        failed = sorted((task for task in tasks if task.state == "failed"),
+                        key=lambda task: task.task_id == "fail_build" or task.task_id.startswith("warehouse."))
+        for task in failed:
+            folder = f"dag_id={task.dag_id}/run_id={task.run_id}/task_id={task.task_id}"
+            log = log_folder(self.stack.settings) / "tasks" / folder / f"attempt={task.try_number}.log"
+            raise DemoError(f"{task.dag_id}: task {task.task_id} failed; see {log}")
         if run.state == "failed":
             raise DemoError(f"{run.dag_id} failed; see {log_folder(self.stack.settings)}")
 

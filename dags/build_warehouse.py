@@ -13,12 +13,13 @@ downstream or trigger the DAG: the next build repairs whatever a dead one left b
 """
 
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from core.settings import load_settings
 from dbt_tasks import dbt_nodes, run_dbt_build
 from expectation_gate import expectation_gate
 from pipeline_assets import MARTS_PUBLISHED, RAW_LANDED
 from pipeline_defaults import LAKE_WRITER_POOL, dag_arguments
-
-from core.settings import load_settings
 
 
 @dag(schedule=[RAW_LANDED], **dag_arguments(__doc__, "warehouse"))
@@ -46,12 +47,13 @@ def build_warehouse():
 
         return move(load_settings(), build_id, "airflow").build_id
 
-    @task(trigger_rule="one_failed", retries=0)
+    @task(trigger_rule="one_failed", retries=0, on_failure_callback=None)
     def fail_build(build_id: int) -> None:
-        """Close a build that will not be published."""
+        """Close a build that will not be published. Fails itself, because a run is judged by its last task."""
         from core.publication import fail_build as fail
 
         fail(load_settings(), build_id, "a task of build_warehouse failed; see its log")
+        raise AirflowFailException(f"build {build_id} was not published; see the task that failed before this one")
 
     build_id = start_build()
     landed = expectation_gate.override(task_id="gate_landed")("landed", build_id)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag, task
-from pipeline_assets import RAW_LANDED
-from pipeline_defaults import LAKE_WRITER_POOL, LONG_TASK_LIMIT, dag_arguments, nightly
 
 from core.settings import load_settings
+from pipeline_assets import RAW_LANDED
+from pipeline_defaults import LAKE_WRITER_POOL, LONG_TASK_LIMIT, dag_arguments, nightly
 
 
 @dag(

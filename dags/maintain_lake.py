@@ -11,9 +11,9 @@ moment: clear the task later.
 """
 
 from airflow.sdk import CronTriggerTimetable, dag, task
-from pipeline_defaults import LAKE_WRITER_POOL, LONG_TASK_LIMIT, dag_arguments
 
 from core.settings import load_settings
+from pipeline_defaults import LAKE_WRITER_POOL, LONG_TASK_LIMIT, dag_arguments
 
 
 @dag(schedule=CronTriggerTimetable("30 4 * * 0", timezone="UTC"), **dag_arguments(__doc__, "warehouse"))

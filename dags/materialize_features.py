@@ -11,10 +11,10 @@ can be run as often as one likes.
 """
 
 from airflow.sdk import dag, task
-from pipeline_assets import FEATURES_MATERIALIZED, MARTS_PUBLISHED
-from pipeline_defaults import dag_arguments
 
 from core.settings import load_settings
+from pipeline_assets import FEATURES_MATERIALIZED, MARTS_PUBLISHED
+from pipeline_defaults import dag_arguments
 
 
 @dag(schedule=[MARTS_PUBLISHED], **dag_arguments(__doc__, "features"))

@@ -12,10 +12,10 @@ codes, missing feeds) and do not retrain.
 """
 
 from airflow.sdk import dag, task
-from pipeline_assets import DRIFT_DETECTED, PATIENTS_SCORED
-from pipeline_defaults import LAKE_WRITER_POOL, dag_arguments
 
 from core.settings import load_settings
+from pipeline_assets import DRIFT_DETECTED, PATIENTS_SCORED
+from pipeline_defaults import LAKE_WRITER_POOL, dag_arguments
 
 
 @dag(schedule=[PATIENTS_SCORED], **dag_arguments(__doc__, "model", "monitoring"))

@@ -14,11 +14,11 @@ that is held is not a failure: `cuff models` shows which gate it did not pass.
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, dag, task
+
+from core.settings import load_settings
 from expectation_gate import expectation_gate
 from pipeline_assets import CHAMPION_CHANGED, DRIFT_DETECTED
 from pipeline_defaults import LONG_TASK_LIMIT, dag_arguments, nightly
-
-from core.settings import load_settings
 
 _NIGHTLY = nightly(load_settings())
 

@@ -12,11 +12,11 @@ find out why before anything else, then `cuff rollback`. A red gate means that p
 """
 
 from airflow.sdk import AssetAny, dag, task
+
+from core.settings import load_settings
 from expectation_gate import expectation_gate
 from pipeline_assets import CHAMPION_CHANGED, FEATURES_MATERIALIZED, PATIENTS_SCORED
 from pipeline_defaults import LAKE_WRITER_POOL, dag_arguments
-
-from core.settings import load_settings
 
 
 @dag(schedule=AssetAny(FEATURES_MATERIALIZED, CHAMPION_CHANGED), **dag_arguments(__doc__, "model"))

@@ -13,12 +13,12 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, task
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
-from pipeline_defaults import LAKE_WRITER_POOL, LONG_TASK_LIMIT
 
 from core.dbt import DBT_PROJECT_DIR, airflow_manifest, run_dbt
 from core.errors import ConfigurationError
 from core.publication import get_build
 from core.settings import Settings, load_settings
+from pipeline_defaults import LAKE_WRITER_POOL, LONG_TASK_LIMIT
 
 NODE_STATES = "node_states"  # XCom key: dbt's unique_id -> its state
 _DONE_WELL = frozenset({"success", "pass", "warn", "no-op", "partial success"})
