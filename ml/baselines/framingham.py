@@ -36,18 +36,18 @@ def framingham_from_features(frame: "pd.DataFrame", readings: Literal["last", "m
     score. Shape (n,).
     """
     def column(name: str, default: float) -> Floats:
-        return frame[name].astype("float64").fillna(default).to_numpy()
+        return np.asarray(frame[name].astype("float64").fillna(default), dtype=np.float64)
 
     def pressure(kind: str, default: float) -> Floats:
         other = "mean_12m" if readings == "last" else "last"
         first, second = (frame[f"{kind}_{which}_mmhg"].astype("float64") for which in (readings, other))
-        return first.fillna(second).fillna(default).to_numpy()
+        return np.asarray(first.fillna(second).fillna(default), dtype=np.float64)
 
     return framingham_risk(
         column("age_years", 50.0),
-        (frame["sex"] == "female").to_numpy(dtype="float64"),
+        np.asarray(frame["sex"] == "female", dtype=np.float64),
         column("bmi_last_kg_m2", REFERENCE_BMI_KG_M2),
         pressure("systolic", REFERENCE_SYSTOLIC_MMHG),
         pressure("diastolic", REFERENCE_DIASTOLIC_MMHG),
-        (frame["smoking_status"] == "current").to_numpy(dtype="float64"),
+        np.asarray(frame["smoking_status"] == "current", dtype=np.float64),
     )

@@ -32,9 +32,11 @@ def apply_gates(evaluation: Evaluation, train_events: int, rules: GateRules) -> 
 
 
 def _better_than_framingham(evaluation: Evaluation, rules: GateRules) -> Gate:
-    found, margin = evaluation.differences["framingham"]["auroc"], rules.better_than_framingham
-    passed = found.value > margin.minimum_difference and found.low > margin.minimum_low
-    return Gate("better_than_framingham", passed, f"AUROC minus Framingham's: {found}")
+    ranking, error = (evaluation.differences["framingham"][metric] for metric in ("auroc", "brier"))
+    better = ranking.value > 0 or error.value < 0
+    passed = better and ranking.low > rules.better_than_framingham.auroc_minimum_low and error.low <= 0
+    return Gate("better_than_framingham", passed,
+                f"minus Framingham's: AUROC {ranking}; Brier {error.value:.5f} ({error.low:.5f} to {error.high:.5f})")
 
 
 def _within(name: str, found: Estimate, allowed: Range) -> Gate:

@@ -30,9 +30,8 @@ class Enough(_Strict):
     train_events: int
 
 
-class Margin(_Strict):
-    minimum_difference: float
-    minimum_low: float
+class BetterThan(_Strict):
+    auroc_minimum_low: float
 
 
 class Range(_Strict):
@@ -59,7 +58,7 @@ class GateRules(_Strict):
 
     bands: Bands
     enough: Enough
-    better_than_framingham: Margin
+    better_than_framingham: BetterThan
     calibration_slope: Range
     calibration_in_the_large: Range
     subgroups: Subgroups

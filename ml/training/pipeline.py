@@ -67,7 +67,7 @@ def train(settings: Settings, trigger: str, actor: str = "pipeline") -> Training
     rules = load_gate_rules()
     with training_run(settings, tags) as run_id, tempfile.TemporaryDirectory() as scratch:
         judged = _challenge(settings, examples, reigning, rules)
-        version = _log(settings, judged, tags, Path(scratch), rules)
+        version = _log(settings, run_id, judged, tags, Path(scratch), rules)
         evidence: dict[str, Any] = {"run_id": run_id, "trigger": trigger, "build_id": now_published.build_id,
                                     "gates": [asdict(gate) for gate in judged.gates],
                                     "metrics": metric_values(judged.evaluation)}
@@ -123,7 +123,8 @@ def _comparable_champion(settings: Settings) -> registry.LoadedModel | None:
     return reigning if reigning is not None and reigning.tags.get("feature_hash") == feature_hash() else None
 
 
-def _log(settings: Settings, judged: Judged, tags: dict[str, str], scratch: Path, rules: GateRules) -> int:
+def _log(settings: Settings, run_id: str, judged: Judged, tags: dict[str, str], scratch: Path,
+         rules: GateRules) -> int:
     import mlflow
 
     parameters = catboost_arguments(judged.search.parameters, settings.seed, settings.training_threads)
@@ -137,7 +138,7 @@ def _log(settings: Settings, judged: Judged, tags: dict[str, str], scratch: Path
     digest = judged.model.save(files)
     write_report(report, judged.model, judged.split, judged.evaluation, judged.gates, tags | {"model_digest": digest}, rules)
     mlflow.log_artifacts(str(report), "report")
-    return log_model(settings, files, synthetic_example(), tags | {"model_digest": digest})
+    return log_model(settings, run_id, files, synthetic_example(), tags | {"model_digest": digest})
 
 
 def _tags(now_published: Published, trigger: str) -> dict[str, str]:

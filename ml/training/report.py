@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,5 +53,15 @@ def write_report(folder: Path, model: RiskModel, split: Split, evaluation: Evalu
     roc_plot(folder / "roc.png", label, risk, evaluation.model["auroc"])
     net_benefit_plot(folder / "net_benefit.png", label, risk, rules.bands)
     shap_plot(folder / "shap_summary.png", model, split.test)
-    (folder / "evaluation.json").write_text(json.dumps(asdict(evaluation) | {"gates": [asdict(g) for g in gates]}, indent=1))
+    document = asdict(evaluation) | {"gates": [asdict(gate) for gate in gates]}
+    (folder / "evaluation.json").write_text(json.dumps(_without_nan(document), indent=1))
     (folder / "model_card.md").write_text(model_card(split, evaluation, gates, tags, rules))
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for what could not be estimated: NaN is not JSON."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -86,7 +86,7 @@ def model_matrix(frame: "pd.DataFrame", features: tuple[str, ...] = FEATURE_NAME
     """The features as CatBoost takes them: categories as text, the rest as float64, missing numbers as NaN."""
     import pandas as pd
 
-    columns = {}
+    columns: dict[str, pd.Series[Any]] = {}
     for name in features:
         if name in CATEGORICAL:
             columns[name] = frame[name].astype(object).where(frame[name].notna(), MISSING_CATEGORY).astype(str)

@@ -9,7 +9,7 @@ import pandas as pd
 from ml.training.risk_model import load_risk_model, model_digest
 
 
-class ServedRiskModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ServedRiskModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]
     """One-year risks of rows of ``patient_features``. Scoring itself goes through `ml.registry`, which knows the digest."""
 
     def load_context(self, context: Any) -> None:

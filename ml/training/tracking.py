@@ -47,7 +47,7 @@ def training_run(settings: Settings, tags: dict[str, str]) -> Iterator[str]:
         yield run.info.run_id
 
 
-def log_model(settings: Settings, folder: Path, example: Any, tags: dict[str, str]) -> int:
+def log_model(settings: Settings, run_id: str, folder: Path, example: Any, tags: dict[str, str]) -> int:
     """Log the model's files with signature and input example in the active run, register them; returns the version."""
     import mlflow
     from mlflow.models import infer_signature
@@ -66,7 +66,7 @@ def log_model(settings: Settings, folder: Path, example: Any, tags: dict[str, st
     if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
         client.create_registered_model(MODEL_NAME, description="One-year risk of hypertension")
     registered = client.create_model_version(
-        MODEL_NAME, source=logged.model_uri, run_id=mlflow.active_run().info.run_id, tags=tags, model_id=logged.model_id)
+        MODEL_NAME, source=logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id)
     return int(registered.version)
 
 
