@@ -47,8 +47,8 @@ def checks(scope: Scope) -> list[Check]:
                   case outcome when 'event' then 1 when 'no_event' then 0 end
                   or (event_date is not null) <> (outcome = 'event')"""),
         Check("events_lie_in_the_window", "fail", "ml.hypertension_examples",
-              "an event lies within 365 days after the landmark (a day more either way: local days, UTC windows)",
-              f"select 1 from {examples} where event_date - landmark_date not between 0 and 366"),
+              "an event lies within the 365 days after the landmark",
+              f"select 1 from {examples} where event_date - landmark_date not between 1 and 365"),
         Check("examples_have_features", "fail", "ml.patient_features", "every example has features and is eligible",
               f"""select 1 from {examples} as examples
                   left join {features} as features on examples.patient_key = features.patient_key
