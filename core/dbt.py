@@ -9,12 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import BuildError
+from core.errors import BuildError, NotPublishedError
 from core.lake import CATALOGS, attach_options, catalog_path, connect, install_extensions, writer_lock
+from core.publication import published
 from core.settings import PROJECT_ROOT, Settings
 from core.store import Build
 
 DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_project"
+_PARSE_AND_DOCUMENT = """
+import sys
+from dbt.cli.main import dbtRunner
+for command in (["parse"], ["docs", "generate", "--static", "--empty-catalog", "--no-compile"]):
+    if not dbtRunner().invoke(["--quiet", *command, *sys.argv[1:]]).success:
+        sys.exit(1)
+"""
+_ROW_FOLDERS = ("models", "macros", "seeds")  # what rows are made by; not tests, descriptions or profiles
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
@@ -60,6 +69,7 @@ def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
             on_node: Callable[[str, str], None] | None = None) -> None:
     """Run one dbt command in this process, holding the lake's writer lock.
 
+    A ``build`` leaves the unit tests to ``dbt test``, and makes every table anew when `needs_full_refresh` says so.
     ``on_node`` is told (unique_id, state) whenever a node ends, from dbt's own threads. Errors: `BuildError` naming the
     nodes that failed and where the log lies.
     """
@@ -69,11 +79,15 @@ def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
         if on_node and event.info.name == "NodeFinished":
             on_node(event.data.node_info.unique_id, event.data.node_info.node_status)
 
+    if command == "build":
+        arguments += ("--exclude-resource-type", "unit_test")
+        if "--full-refresh" not in arguments and needs_full_refresh(settings):
+            arguments += ("--full-refresh",)
     install_extensions()
     connect(settings).close()  # makes the spill folder
     os.environ.update(dbt_environment(settings))
     with writer_lock(settings):
-        result = dbtRunner().invoke(
+        result = dbtRunner(callbacks=[tell]).invoke(
             [
                 command,
                 "--project-dir",
@@ -91,14 +105,22 @@ def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
         raise BuildError(f"dbt {command} failed at {what}; see {settings.var / 'dbt' / 'logs' / 'dbt.log'}")
 
 
-def manifest_hash(settings: Settings) -> str | None:
-    """SHA-256 over the checksums of every model and seed: changes when, and only when, the SQL or a seed does."""
-    manifest = settings.var / "dbt" / "target" / "manifest.json"
-    if not manifest.exists():
-        return None
-    nodes = json.loads(Path(manifest).read_text())["nodes"]
-    parts = sorted(f"{name}:{node['checksum']['checksum']}" for name, node in nodes.items() if node.get("checksum"))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def manifest_hash(_settings: Settings) -> str:
+    """SHA-256 over the project's SQL, macros and seeds: changes when, and only when, one of them does."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in _ROW_FOLDERS for path in (DBT_PROJECT_DIR / folder).rglob("*")):
+        if path.suffix in (".sql", ".csv"):
+            digest.update(f"{path.relative_to(DBT_PROJECT_DIR).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def needs_full_refresh(settings: Settings) -> bool:
+    """Whether the published rows come from other SQL or seeds than today's, so that every row is to be made anew."""
+    try:
+        built_from = published(settings).manifest_hash
+    except NotPublishedError:
+        return False
+    return built_from is not None and built_from != manifest_hash(settings)
 
 
 def airflow_manifest(settings: Settings) -> Path:
@@ -107,21 +129,26 @@ def airflow_manifest(settings: Settings) -> Path:
 
 
 def write_manifest(settings: Settings) -> Path:
-    """Write `airflow_manifest` by ``dbt parse`` if the project is newer. Errors: `BuildError` with dbt's last line."""
+    """Write `airflow_manifest`, and dbt's pages under ``reports/dbt``, when the project is newer.
+
+    In a process of its own: dbt is big, and whoever starts the stack lives long. Errors: `BuildError` with its last line.
+    """
     manifest = airflow_manifest(settings)
     sources = [path for path in DBT_PROJECT_DIR.rglob("*") if path.is_file() and "target" not in path.parts]
     if manifest.exists() and manifest.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return manifest
-    target = settings.var / "dbt" / "parsed"
-    target.mkdir(parents=True, exist_ok=True)
+    target, pages = settings.var / "dbt" / "parsed", settings.reports_dir / "dbt"
+    for folder in (target, pages):
+        folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR),
-         "--profiles-dir", str(DBT_PROJECT_DIR), "--no-partial-parse"],
+        [sys.executable, "-c", _PARSE_AND_DOCUMENT, "--project-dir", str(DBT_PROJECT_DIR),
+         "--profiles-dir", str(DBT_PROJECT_DIR)],
         env=os.environ | dbt_environment(settings) | {"DBT_TARGET_PATH": str(target)},
         capture_output=True, text=True, check=False,
     )
     if done.returncode != 0:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
         raise BuildError(f"dbt cannot parse {DBT_PROJECT_DIR.name}: {' '.join(last)}")
+    (target / "static_index.html").replace(pages / "index.html")
     (target / "manifest.json").replace(manifest)
     return manifest

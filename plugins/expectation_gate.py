@@ -12,14 +12,10 @@ def expectation_gate(suite: str, build_id: int | None) -> int:
     """
     from core.errors import GateError
     from core.settings import load_settings
-    from expectations.gates import run_gate
+    from expectations.gates import require, run_gate
 
     try:
-        outcome = run_gate(load_settings(), suite, build_id)
+        outcome = require(run_gate(load_settings(), suite, build_id))
     except GateError as error:
         raise AirflowFailException(str(error)) from None
-    if not outcome.passed:
-        raise AirflowFailException(
-            f"gate '{suite}' does not hold: {outcome.failed} of {outcome.evaluated} expectations failed; "
-            "the findings are in the ops database and in Data Docs")
-    return int(outcome.evaluated)
+    return outcome.evaluated
