@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from parsing_of_bytes import parse_bytes
+from tests.ehr.hl7v2.parsing_of_bytes import parse_bytes
 
 from ehr.records import ParsedPayload
 

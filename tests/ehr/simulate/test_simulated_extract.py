@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from extract_reading import bundle_entries, messages, ndjson_lines, units
+from tests.ehr.simulate.extract_reading import bundle_entries, messages, ndjson_lines, units
 
 from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT

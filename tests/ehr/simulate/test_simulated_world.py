@@ -7,7 +7,7 @@ from statistics import mean
 
 import duckdb
 import pytest
-from extract_reading import messages, ndjson_lines
+from tests.ehr.simulate.extract_reading import messages, ndjson_lines
 
 
 @pytest.fixture(scope="module")
