@@ -11,10 +11,10 @@
 
 
 {#
-    The same fact told by several routes, or again without a change, becomes one version: versions of equal content whose
-    times touch are merged. Known from the first told, superseded when the last of them is. `columns` name the content,
-    `kept` come from the version told first, `newest` from the one told last.
-    Needs patient_key, version_key, event_at, known_at, superseded_at.
+    The same fact told by several routes, or again without a change, becomes one version. It is known from the first that
+    told it, and superseded as soon as one of them takes it back or tells otherwise; told once more after that, it is a
+    version anew. `columns` name the content, `kept` come from the version told first, `newest` from the one told last.
+    Needs patient_key, record_key, version_key, event_at, known_at, superseded_at.
 #}
 {% macro merge_routes(relation, columns, kept, newest=[], moment="date_trunc('minute', event_at)") -%}
     {%- set content = (['patient_key', moment] + columns) | join(', ') -%}
@@ -29,23 +29,28 @@
         {% for column in newest -%}
         arg_max({{ column }}, (known_at, version_key)) as {{ column }},
         {% endfor -%}
-        nullif(max(coalesce(superseded_at, 'infinity'::timestamptz)), 'infinity'::timestamptz) as superseded_at,
+        min(changed_at) as superseded_at,
         min(known_at) as known_at,
     from (
         select
             *,
-            sum(case when told_until >= known_at then 0 else 1 end) over (
-                partition by {{ content }} order by known_at, version_key
-            ) as island,
+            len(list_filter(list(changed_at) over (partition by {{ content }}), lambda moment: moment <= known_at))
+                as changes_before,
         from (
             select
                 *,
-                max(coalesce(superseded_at, 'infinity'::timestamptz)) over (
-                    partition by {{ content }} order by known_at, version_key
-                    rows between unbounded preceding and 1 preceding
-                ) as told_until,
+                case
+                    when
+                        coalesce(
+                            superseded_at <> lead(known_at) over (
+                                partition by record_key, {{ content }} order by known_at
+                            ),
+                            true
+                        )
+                        then superseded_at
+                end as changed_at,
             from {{ relation }}
         )
     )
-    group by {{ content }}, island
+    group by {{ content }}, changes_before
 {%- endmacro %}

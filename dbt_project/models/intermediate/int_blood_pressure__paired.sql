@@ -52,7 +52,7 @@ panel_parts as (
 whole_readings as (
 
     select
-        record_key as reading_key,
+        record_key,
         source_id,
         patient_key,
         encounter_key,
@@ -115,7 +115,7 @@ paired_readings as (
 
     select
         'pair|' || coalesce(systolic.pair_key, diastolic.pair_key) || '|' || coalesce(systolic.nth, diastolic.nth)
-            as reading_key,
+            as record_key,
         coalesce(systolic.source_id, diastolic.source_id) as source_id,
         coalesce(systolic.patient_key, diastolic.patient_key) as patient_key,
         coalesce(systolic.encounter_key, diastolic.encounter_key) as encounter_key,
@@ -146,8 +146,8 @@ readings as (
 final as (
 
     select
-        md5(readings.reading_key || '|' || epoch_us(readings.known_at)) as version_key,
-        readings.* exclude (reading_key, systolic, diastolic),
+        md5(readings.record_key || '|' || epoch_us(readings.known_at)) as version_key,
+        readings.* exclude (systolic, diastolic),
         {{ converted('conversion', 'readings.systolic', 1) }} as systolic_mmhg,
         {{ converted('conversion', 'readings.diastolic', 1) }} as diastolic_mmhg,
         conversion.unit is not null as is_unit_known,

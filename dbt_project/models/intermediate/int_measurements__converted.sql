@@ -25,6 +25,7 @@ final as (
 
     select
         md5(observations.record_key || '|' || epoch_us(observations.known_at)) as version_key,
+        observations.record_key,
         observations.source_id,
         observations.patient_key,
         observations.encounter_key,
