@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ml.evaluation.bootstrap import Floats, Statistic
 
-_NEWTON_STEPS = 12
+_NEWTON_STEPS = 20
 _CLIP = 1e-6
 
 
@@ -109,11 +109,11 @@ def _recalibration(label: Floats, risk: Floats, wanted: int) -> Statistic:
         resamples = weights.shape[0]
         intercept, slope = np.zeros(resamples), np.ones(resamples)
         for _ in range(_NEWTON_STEPS):
-            fitted = 1 / (1 + np.exp(-(intercept[:, None] + slope[:, None] * score)))
+            fitted = 0.5 * (1 + np.tanh(0.5 * (intercept[:, None] + slope[:, None] * score)))
             residual = weights * (label - fitted)
             curvature = weights * fitted * (1 - fitted)
             gradient, information = residual.sum(axis=1), curvature.sum(axis=1)
-            with np.errstate(invalid="ignore", divide="ignore"):
+            with np.errstate(all="ignore"):
                 if wanted == 0:
                     step_intercept, step_slope = gradient / information, np.zeros(resamples)
                 else:
@@ -122,7 +122,9 @@ def _recalibration(label: Floats, risk: Floats, wanted: int) -> Statistic:
                     gradient_slope = residual @ score
                     step_intercept = (square * gradient - cross * gradient_slope) / determinant
                     step_slope = (information * gradient_slope - cross * gradient) / determinant
-            intercept, slope = intercept + step_intercept, slope + step_slope
+                # Shortened steps: a full one may overshoot in a resample with few events.
+                shorten = np.minimum(1.0, 1.0 / np.maximum(np.abs(step_intercept), np.abs(step_slope)))
+            intercept, slope = intercept + shorten * step_intercept, slope + shorten * step_slope
             if np.nanmax(np.abs(np.r_[step_intercept, step_slope, 0.0])) < 1e-6:
                 break
         both = (weights @ label > 0) & (weights @ (1 - label) > 0)

@@ -8,7 +8,8 @@ from ml.evaluation.bootstrap import Floats
 
 # Standard deviation of the prior on the slope around 1: with few events the slope stays near 1, with many data speak.
 SLOPE_PRIOR_SD = 0.25
-_NEWTON_STEPS = 50
+SMALLEST_SLOPE = 0.05  # never turn the ranking round
+_NEWTON_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,21 @@ class Recalibration:
 
 def fit_recalibration(log_odds: Floats, label: Floats) -> Recalibration:
     """Penalised maximum likelihood; ``log_odds`` and ``label`` (0/1) of shape (n,). The slope is kept positive."""
-    intercept, slope, penalty = 0.0, 1.0, 1 / SLOPE_PRIOR_SD**2
+    design = np.column_stack([np.ones_like(log_odds), log_odds])
+    weights, ridge = np.array([0.0, 1.0]), np.diag([1e-6, 1 / SLOPE_PRIOR_SD**2])
+
+    def loss(at: Floats) -> float:
+        odds, away = design @ at, at - np.array([0.0, 1.0])
+        return float(np.sum(np.logaddexp(0.0, odds) - label * odds) + 0.5 * away @ ridge @ away)
+
     for _ in range(_NEWTON_STEPS):
-        fitted = 1 / (1 + np.exp(-(intercept + slope * log_odds)))
-        residual, curvature = label - fitted, fitted * (1 - fitted)
-        gradient = np.array([residual.sum(), residual @ log_odds - penalty * (slope - 1)])
-        cross = curvature @ log_odds
-        information = np.array([[curvature.sum(), cross], [cross, curvature @ log_odds**2 + penalty]])
+        fitted = 0.5 * (1 + np.tanh(0.5 * (design @ weights)))  # the logistic function, without overflow
+        gradient = design.T @ (label - fitted) - ridge @ (weights - np.array([0.0, 1.0]))
+        information = (design.T * (fitted * (1 - fitted))) @ design + ridge
         step = np.linalg.solve(information, gradient)
-        intercept, slope = intercept + float(step[0]), slope + float(step[1])
+        while loss(weights + step) > loss(weights) + 1e-12 and np.abs(step).max() > 1e-12:
+            step = step / 2  # a full step may overshoot where almost all fitted values are 0 or 1
+        weights = weights + step
         if np.abs(step).max() < 1e-9:
             break
-    return Recalibration(intercept, max(slope, 0.05))
+    return Recalibration(float(weights[0]), max(float(weights[1]), SMALLEST_SLOPE))

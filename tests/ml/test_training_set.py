@@ -1,0 +1,52 @@
+"""The point-in-time join: nothing after the landmark, nothing too old, no landmark whose window is open."""
+
+from datetime import date
+
+import pandas as pd
+import pytest
+
+from core.settings import Settings
+from ml.features.catalog import CATEGORICAL, FEATURE_NAMES
+from ml.features.training_set import training_set
+from tests.ml.hospital import Drawn, draw, publish_hospital
+
+
+@pytest.fixture
+def drawn() -> Drawn:
+    return draw(60, seed=5)
+
+
+def test_features_are_those_of_the_landmark(settings: Settings, drawn: Drawn) -> None:
+    found = training_set(settings, publish_hospital(settings, drawn))
+    labelled = drawn.examples[drawn.examples["label"].notna()]
+    assert len(found) == len(labelled)
+    expected = labelled.merge(drawn.features, left_on=["patient_key", "landmark_date"],
+                              right_on=["patient_key", "feature_date"]).sort_values(["landmark_date", "patient_key"])
+    assert found["systolic_last_mmhg"].to_numpy() == pytest.approx(expected["systolic_last_mmhg"].to_numpy())
+    assert found["label"].tolist() == expected["label"].tolist()
+    assert all(found[name].dtype == "float64" for name in FEATURE_NAMES if name not in CATEGORICAL)
+
+
+def test_later_and_stale_rows_are_never_joined(settings: Settings, drawn: Drawn) -> None:
+    features = drawn.features.copy()
+    dates = pd.to_datetime(features["feature_date"])
+    features["feature_date"] = dates.where(dates != pd.Timestamp(2023, 1, 1), pd.Timestamp(2023, 1, 2)).dt.date
+    published = publish_hospital(settings, Drawn(drawn.examples, features, drawn.true_risk, drawn.as_of))
+    found = training_set(settings, published)
+    assert pd.Timestamp(2023, 1, 1) not in set(found["landmark_date"])
+    assert pd.Timestamp(2023, 7, 1) in set(found["landmark_date"])
+
+
+def test_a_landmark_whose_window_is_open_is_left_out_even_where_its_events_are_labelled(
+        settings: Settings, drawn: Drawn) -> None:
+    examples = drawn.examples.copy()
+    examples.loc[examples["landmark_date"] == date(2025, 7, 1), "label"] = 1
+    published = publish_hospital(settings, Drawn(examples, drawn.features, drawn.true_risk, drawn.as_of))
+    assert training_set(settings, published)["landmark_date"].max() == pd.Timestamp(2025, 1, 1)
+
+
+def test_the_same_snapshot_reads_the_same_after_a_later_build(settings: Settings, drawn: Drawn) -> None:
+    first = publish_hospital(settings, drawn)
+    before = training_set(settings, first)
+    publish_hospital(settings, draw(60, seed=6))
+    pd.testing.assert_frame_equal(training_set(settings, first), before)
