@@ -17,8 +17,8 @@ from core.settings import Settings
 from core.store import ModelEvent, store_session
 from ml.evaluation.bootstrap import Floats
 from ml.features.catalog import feature_hash
-from ml.training.risk_model import RiskModel, load_risk_model
-from ml.training.tracking import MODEL_NAME, mlflow_client
+from ml.model.risk_model import RiskModel, load_risk_model
+from ml.tracking import MODEL_NAME, mlflow_client
 
 if TYPE_CHECKING:
     import pandas as pd

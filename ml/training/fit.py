@@ -9,8 +9,8 @@ from ml.baselines.framingham import framingham_from_features
 from ml.evaluation.bootstrap import Floats
 from ml.evaluation.statistics import logit
 from ml.features.catalog import CATEGORICAL, monotone_constraints
-from ml.training.calibration import Recalibration, fit_recalibration
-from ml.training.risk_model import RiskModel, model_matrix, prior_log_odds
+from ml.model.calibration import Recalibration, fit_recalibration
+from ml.model.risk_model import RiskModel, model_matrix, prior_log_odds
 
 if TYPE_CHECKING:
     import pandas as pd

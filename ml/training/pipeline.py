@@ -19,14 +19,14 @@ from ml.evaluation.rules import GateRules, load_gate_rules
 from ml.evaluation.statistics import logit
 from ml.features.catalog import FEATURE_NAMES, feature_hash, label_hash
 from ml.features.training_set import training_set
-from ml.training.calibration import fit_recalibration
+from ml.model.calibration import fit_recalibration
+from ml.model.risk_model import RiskModel
+from ml.tracking import git_commit, log_model, mlflow_client, training_run
 from ml.training.fit import catboost_arguments, fit_model, labels
 from ml.training.outcome import TrainingOutcome
 from ml.training.report import metric_values, synthetic_example, write_report
-from ml.training.risk_model import RiskModel
 from ml.training.search import Search, search_parameters
 from ml.training.split import Split, split_by_time
-from ml.training.tracking import git_commit, log_model, mlflow_client, training_run
 
 if TYPE_CHECKING:
     import pandas as pd

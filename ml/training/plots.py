@@ -8,7 +8,7 @@ import numpy as np
 from ml.evaluation.bootstrap import Estimate, Floats
 from ml.evaluation.rules import Bands
 from ml.evaluation.statistics import net_benefit
-from ml.training.risk_model import RiskModel, model_matrix, prior_log_odds
+from ml.model.risk_model import RiskModel, model_matrix, prior_log_odds
 
 if TYPE_CHECKING:
     import pandas as pd

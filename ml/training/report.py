@@ -11,9 +11,9 @@ from ml.evaluation.evaluate import Evaluation
 from ml.evaluation.gates import Gate
 from ml.evaluation.rules import GateRules
 from ml.features.catalog import FEATURES
+from ml.model.risk_model import RiskModel
 from ml.training.card import model_card
 from ml.training.plots import calibration_plot, net_benefit_plot, roc_plot, shap_plot
-from ml.training.risk_model import RiskModel
 from ml.training.split import Split
 
 if TYPE_CHECKING:

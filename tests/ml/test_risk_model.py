@@ -9,11 +9,11 @@ import pytest
 from core.errors import ModelError
 from ml.features.catalog import FEATURE_NAMES
 from ml.features.training_set import typed
-from ml.training.calibration import Recalibration, fit_recalibration
+from ml.model.calibration import Recalibration, fit_recalibration
+from ml.model.risk_model import PARTS_FILE, TREES_FILE, RiskModel, load_risk_model
 from ml.training.fit import TreeParameters, fit_model
 from ml.training.plots import shap_summary
 from ml.training.report import synthetic_example
-from ml.training.risk_model import PARTS_FILE, TREES_FILE, RiskModel, load_risk_model
 from ml.training.search import search_parameters
 from ml.training.split import Split, split_by_time
 from tests.ml.hospital import draw

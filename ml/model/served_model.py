@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from ml.training.risk_model import load_risk_model, model_digest
+from ml.model.risk_model import load_risk_model, model_digest
 
 
 class ServedRiskModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined, misc]

@@ -17,7 +17,7 @@ from ml.baselines.framingham import framingham_from_features
 from ml.evaluation.bootstrap import Floats
 from ml.evaluation.statistics import logit
 from ml.features.catalog import CATEGORICAL, FEATURE_NAMES
-from ml.training.calibration import Recalibration
+from ml.model.calibration import Recalibration
 
 if TYPE_CHECKING:
     import pandas as pd

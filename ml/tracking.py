@@ -52,12 +52,12 @@ def log_model(settings: Settings, run_id: str, folder: Path, example: Any, tags:
     import mlflow
     from mlflow.models import infer_signature
 
-    from ml.training.risk_model import PARTS_FILE, TREES_FILE
+    from ml.model.risk_model import PARTS_FILE, TREES_FILE
 
     client = mlflow_client(settings)
     logged = mlflow.pyfunc.log_model(
         name="model",
-        python_model=str(Path(__file__).with_name("served_model.py")),  # as code: nothing is pickled
+        python_model=str(PROJECT_ROOT / "ml" / "model" / "served_model.py"),  # as code: nothing is pickled
         artifacts={"trees": str(folder / TREES_FILE), "parts": str(folder / PARTS_FILE)},
         signature=infer_signature(example, [0.05] * len(example)),
         input_example=example,
