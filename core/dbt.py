@@ -67,7 +67,7 @@ def dbt_vars(build: Build) -> dict[str, Any]:
 
 def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
             on_node: Callable[[str, str], None] | None = None) -> None:
-    """Run one dbt command in this process, holding the lake's writer lock.
+    """Run one dbt command (``build``, ``docs generate``) in this process, holding the lake's writer lock.
 
     A ``build`` leaves the unit tests to ``dbt test``, and makes every table anew when `needs_full_refresh` says so.
     ``on_node`` is told (unique_id, state) whenever a node ends, from dbt's own threads. Errors: `BuildError` naming the
@@ -89,7 +89,7 @@ def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
     with writer_lock(settings):
         result = dbtRunner(callbacks=[tell]).invoke(
             [
-                command,
+                *command.split(),
                 "--project-dir",
                 str(DBT_PROJECT_DIR),
                 "--profiles-dir",
