@@ -1,12 +1,15 @@
 """The payload archive: what a hospital sent, byte for byte, compressed, encrypted, immutable, found by its digest.
 
-A file is a sequence of frames: 4 bytes length (big-endian), then a sealed zstd block. The frame's number is
-authenticated with it, so that blocks can be neither moved nor dropped from the middle; the digest guards the end.
+A file is a random mark and a sequence of frames: 4 bytes length (big-endian), then a sealed zstd block. Mark and number
+of the frame are authenticated with it, so that blocks can be neither moved nor mixed; the digest of the whole, which is
+the payload's name, guards the end.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,41 +21,57 @@ from core.keys import key_bytes, seal, unseal
 from core.settings import Settings
 
 _BLOCK_BYTES = 4 << 20
+_MARK_BYTES = 16
+_ZSTD_LEVEL = 1
 
 
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file, hex: the payload's id."""
-    with open(path, "rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+@dataclass(frozen=True)
+class Archived:
+    """A payload in the archive. ``modified_ns`` is the file's as it was read: another one now means other bytes."""
+
+    payload_id: str
+    name: str
+    size_bytes: int
+    modified_ns: int
 
 
-def archive_file(settings: Settings, path: Path, payload_id: str) -> str:
-    """Store the file and return its name in the archive. What is there already is left as it is.
+def archive_file(settings: Settings, path: Path) -> Archived:
+    """Digest, compress and seal in one pass over the file. What is in the archive already is left as it is.
 
-    Durable on return (fsync of file and folder). Errors: `ArchiveError` when the file changed since it was digested.
+    Durable on return (fsync of file and folder).
     """
-    name = f"{payload_id[:2]}/{payload_id}.zst.aes"
-    target = settings.archive_dir / name
-    if target.exists():
-        return name
     key = key_bytes(settings.archive_key, "CUFF_ARCHIVE_KEY")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.partial")
-    digest, packer = hashlib.sha256(), zstandard.ZstdCompressor(level=1)
-    with open(path, "rb") as source, open(partial, "wb") as out:
+    settings.archive_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mark = os.urandom(_MARK_BYTES)
+    partial = settings.archive_dir / f"{mark.hex()}.partial"
+    digest, packer, size = hashlib.sha256(), zstandard.ZstdCompressor(level=_ZSTD_LEVEL), 0
+    with open(path, "rb", buffering=0) as source, open(partial, "xb") as out:
+        modified_ns = os.fstat(source.fileno()).st_mtime_ns
+        out.write(mark)
         for number, block in enumerate(iter(lambda: source.read(_BLOCK_BYTES), b"")):
             digest.update(block)
-            sealed = seal(key, packer.compress(block), f"{payload_id}:{number}")
+            size += len(block)
+            sealed = seal(key, packer.compress(block), f"{mark.hex()}:{number}")
             out.write(len(sealed).to_bytes(4, "big") + sealed)
         out.flush()
         os.fsync(out.fileno())
-    if digest.hexdigest() != payload_id:
+    payload_id = digest.hexdigest()
+    name = f"{payload_id[:2]}/{payload_id}.zst.aes"
+    target = settings.archive_dir / name
+    if target.exists():
         partial.unlink()
-        raise ArchiveError(f"payload {payload_id[:12]} changed while it was read; deliver it again when it is complete")
-    partial.chmod(0o400)
-    partial.rename(target)
-    _sync_folder(target.parent)
-    return name
+    else:
+        target.parent.mkdir(exist_ok=True)
+        partial.chmod(0o400)
+        partial.rename(target)
+        _sync_folder(target.parent)
+    return Archived(payload_id, name, size, modified_ns)
+
+
+def sweep_partials(settings: Settings) -> None:
+    """Remove what a killed run was still writing. Only while no other run archives."""
+    for partial in settings.archive_dir.glob("*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def read_archived(settings: Settings, name: str, payload_id: str) -> Iterator[bytes]:
@@ -61,8 +80,9 @@ def read_archived(settings: Settings, name: str, payload_id: str) -> Iterator[by
     digest, unpacker = hashlib.sha256(), zstandard.ZstdDecompressor()
     try:
         with open(settings.archive_dir / name, "rb") as stored:
+            mark = stored.read(_MARK_BYTES).hex()
             for number, sealed in enumerate(_frames(stored)):
-                block = unpacker.decompress(unseal(key, sealed, f"{payload_id}:{number}"))
+                block = unpacker.decompress(unseal(key, sealed, f"{mark}:{number}"))
                 digest.update(block)
                 yield block
     except (OSError, InvalidTag, zstandard.ZstdError) as error:
@@ -73,13 +93,31 @@ def read_archived(settings: Settings, name: str, payload_id: str) -> Iterator[by
         raise ArchiveError(f"archived payload {payload_id[:12]} does not match its digest; restore it from backup")
 
 
-def restore_file(settings: Settings, name: str, payload_id: str, target: Path) -> Path:
-    """Write an archived payload to ``target``, readable by its owner alone."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        for block in read_archived(settings, name, payload_id):
-            out.write(block)
-    return target
+def open_archived(settings: Settings, name: str, payload_id: str) -> BinaryIO:
+    """The stored bytes as a stream; nothing of them touches the disk. Errors: as `read_archived`, while reading."""
+    return io.BufferedReader(_BlockStream(read_archived(settings, name, payload_id)), _BLOCK_BYTES)
+
+
+class _BlockStream(io.RawIOBase):
+    """Blocks as a readable stream."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = block
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)
 
 
 def _frames(stored: BinaryIO) -> Iterator[bytes]:

@@ -1,32 +1,80 @@
 """Payloads in: found, told apart by their bytes, archived and written down before anything else happens to them."""
 
 import gzip
+import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy import select
 
 from core.errors import InputError
 from core.keys import key_bytes, seal
 from core.settings import Settings
-from core.store import LedgerEntry, Payload, store_session
-from ehr.archive import archive_file, digest_file
+from core.store import Payload, store_session
+from ehr.archive import Archived, archive_file, open_archived
 from ehr.sources import DEFAULT_SOURCE, Source
 
 _PEEK_BYTES = 4096
 _HL7_HEADS = (b"MSH", b"FHS", b"BHS", b"\x0bMSH")
+_FIRST_GROUP_BYTES, _LAST_GROUP_BYTES = 16 << 20, 256 << 20
+_FILES_IN_A_GROUP = 5000
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A file that has reached the archive, before it is known whether it was there already."""
+
+    path: Path
+    archived: Archived
+    format: str
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A payload that waits to be landed, and where its plain bytes lie (None: only in the archive)."""
+    """A payload that waits to be landed. ``delivered`` is None where only the archive has its bytes."""
 
+    settings: Settings
     payload: Payload
-    path: Path | None
+    delivered: Delivered | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Where the plain bytes lie, as long as the file is the one that was archived."""
+        return self.delivered.path if self.delivered is not None and not self.has_changed() else None
+
+    def has_changed(self) -> bool:
+        """Whether the delivered file is no longer what was archived."""
+        if self.delivered is None:
+            return False
+        try:
+            found = self.delivered.path.stat()
+        except OSError:
+            return True
+        archived = self.delivered.archived
+        return (found.st_size, found.st_mtime_ns) != (archived.size_bytes, archived.modified_ns)
+
+    def open(self) -> BinaryIO:
+        """The bytes as a stream out of the archive."""
+        return open_archived(self.settings, self.payload.archive_name, self.payload.payload_id)
+
+    def read_bytes(self) -> bytes:
+        """All bytes at once, for formats whose files are small."""
+        if self.path is not None:
+            data = self.path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == self.payload.payload_id:
+                return data
+        with self.open() as stream:
+            return stream.read()
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Every file under ``paths``, sorted. Errors: `InputError` for a path that is absent or holds no file."""
+    """Every file under ``paths``, sorted, each once. Errors: `InputError` for a path that is absent or holds no file."""
     found: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -35,7 +83,21 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         found += [file for file in files if not file.name.startswith(".")]
     if not found:
         raise InputError("no file was found under the given paths; give a folder with FHIR or HL7 v2 files")
-    return found
+    return list({file.absolute(): file for file in found}.values())
+
+
+def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Files in groups to be read together: small at first, so that reading starts while the archive is still busy."""
+    group: list[Path] = []
+    held, limit = 0, _FIRST_GROUP_BYTES
+    for file in files:
+        group.append(file)
+        held += file.stat().st_size
+        if held >= limit or len(group) >= _FILES_IN_A_GROUP:
+            yield group
+            group, held, limit = [], 0, min(limit * 2, _LAST_GROUP_BYTES)
+    if group:
+        yield group
 
 
 def sniff_format(path: Path) -> str:
@@ -55,59 +117,56 @@ def _peek(path: Path) -> bytes:
         try:
             with gzip.open(path, "rb") as packed:
                 return packed.read(_PEEK_BYTES)
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return b""
     return head
+
+
+def deliver(settings: Settings, path: Path) -> Delivered:
+    """Archive one file. Errors: ``OSError`` when it cannot be read."""
+    return Delivered(path, archive_file(settings, path), sniff_format(path))
 
 
 def source_of(path: Path, sources: dict[str, Source]) -> Source:
     """The first source whose globs match the path, else ``default``."""
     for source in sources.values():
-        if any(path.absolute().match(pattern) or _contains(path, pattern) for pattern in source.path_globs):
+        if any(fnmatch(str(path.absolute()), pattern) for pattern in source.path_globs):
             return source
     return sources[DEFAULT_SOURCE]
 
 
-def _contains(path: Path, pattern: str) -> bool:
-    """``**/name/**`` in the sense of a folder called ``name`` anywhere above the file."""
-    return pattern.startswith("**/") and pattern.endswith("/**") and pattern[3:-3] in path.absolute().parts
-
-
-def receive(
-    settings: Settings, files: Sequence[Path], sources: dict[str, Source], source_id: str | None, as_of: date
-) -> Iterator[Arrival | None]:
-    """Archive and register each file; None for one that was received before (its ledger entry is written)."""
+def register(
+    settings: Settings, delivered: Sequence[Delivered], sources: dict[str, Source], source_id: str | None, as_of: date
+) -> tuple[list[Arrival], list[Payload]]:
+    """Write a group of deliveries down in one transaction: (what waits to be landed, what was landed before)."""
     key = key_bytes(settings.archive_key, "CUFF_ARCHIVE_KEY")
-    for file in files:
-        payload_id = digest_file(file)
-        source = sources[source_id] if source_id else source_of(file, sources)
-        with store_session(settings) as session:
-            known = session.get(Payload, payload_id)
-            if known is not None and known.state != "received":
-                session.add(
-                    LedgerEntry(payload_id=payload_id, source_id=known.source_id, unit="file", type=known.format,
-                                received=1, duplicate=1)
-                )
-                yield None
+    waiting: dict[str, Arrival] = {}
+    again: list[Payload] = []
+    with store_session(settings) as session:
+        get = partial(session.get, Payload)
+        for item in delivered:
+            payload_id = item.archived.payload_id
+            known = get(payload_id)
+            if known is not None and (known.state != "received" or payload_id in waiting):
+                again.append(known)
                 continue
-        if known is not None:
-            yield Arrival(known, file)
-            continue
-        archive_name = archive_file(settings, file, payload_id)
-        payload = Payload(
-            payload_id=payload_id, source_id=source.source_id, format=sniff_format(file), as_of=as_of,
-            name_sealed=seal(key, file.name.encode(), payload_id), size_bytes=file.stat().st_size,
-            archive_name=archive_name,
-        )
-        with store_session(settings) as session:
-            session.add(payload)
-        yield Arrival(payload, file)
+            if known is None:
+                source = sources[source_id] if source_id else source_of(item.path, sources)
+                known = Payload(
+                    payload_id=payload_id, source_id=source.source_id, format=item.format, as_of=as_of,
+                    name_sealed=seal(key, item.path.name.encode("utf-8", "surrogateescape"), payload_id),
+                    size_bytes=item.archived.size_bytes, archive_name=item.archived.name,
+                )  # fmt: skip
+                session.add(known)
+                session.flush()
+            waiting[payload_id] = Arrival(settings, known, item)
+    return list(waiting.values()), again
 
 
 def left_over(settings: Settings, known: set[str]) -> list[Arrival]:
-    """Payloads that an earlier run received and did not land, other than ``known``."""
-    from sqlalchemy import select
-
+    """Payloads that an earlier run received and did not land, other than ``known``, in the order of their arrival."""
     with store_session(settings) as session:
-        waiting = session.scalars(select(Payload).where(Payload.state == "received").order_by(Payload.received_at))
-        return [Arrival(payload, None) for payload in waiting if payload.payload_id not in known]
+        waiting = session.scalars(
+            select(Payload).where(Payload.state == "received").order_by(Payload.received_at, Payload.payload_id)
+        )
+        return [Arrival(settings, payload) for payload in waiting if payload.payload_id not in known]

@@ -5,70 +5,92 @@ The lake's transaction is the moment of truth. Whatever the ops database does no
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
 from core.store import Payload
-from ehr.records import Reject
+from ehr.fhir.parse import FACT_TABLES
+from ehr.records import Counts, Reject
 
-Counts = Counter[tuple[str, str, str]]  # (payload_id, unit, type)
 LANDING_SQL = (Path(__file__).parent / "raw_tables.sql").read_text()
-FHIR_TABLES = {
-    "fhir_patients": "'Patient'",
-    "fhir_encounters": "'Encounter'",
-    "fhir_observations": "'Observation'",
-    "fhir_conditions": "'Condition'",
-    "fhir_medications": "resource_type",
-    "fhir_medication_codes": "'Medication'",
-}
 HL7_TABLES = ("hl7v2_patients", "hl7v2_encounters", "hl7v2_observations", "hl7v2_conditions")
 
 
 def create_raw_tables(connection: DuckDBPyConnection) -> None:
     """Make the landing tables of the attached ``clinical`` catalog where they are missing."""
-    if connection.execute(
+    found = connection.execute(
         "select count(*) from duckdb_tables() where database_name = 'clinical' and schema_name = 'raw'"
-    ).fetchone() != (LANDING_SQL.count("create table"),):
+    ).fetchone()
+    if found != (LANDING_SQL.count("create table"),):
+        connection.execute("begin")
         connection.execute("use clinical")
         connection.execute(LANDING_SQL)
         connection.execute("use memory")
+        connection.execute("commit")
 
 
 def already_landed(
-    connection: DuckDBPyConnection, payload_ids: list[str]
+    connection: DuckDBPyConnection, payload_ids: Sequence[str]
 ) -> dict[str, tuple[int, list[dict[str, Any]]]]:
-    """For payloads that the lake holds already: their batch and counts."""
+    """For payloads that the lake holds already: the batch that brought them, and its counts."""
     rows = connection.execute(
-        "select payload_id, min(batch_id), any_value(counts) from clinical.raw.landings "
+        "select payload_id, min(batch_id), arg_min(counts, batch_id) from clinical.raw.landings "
         "where payload_id in (select unnest($1)) group by payload_id",
-        [payload_ids],
+        [list(payload_ids)],
     ).fetchall()
     return {payload_id: (batch_id, counts) for payload_id, batch_id, counts in rows}
 
 
-def keep_new_fhir(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
-    """Leave in ``new_fhir_*`` only what the lake does not hold; returns (accepted, duplicate)."""
+def find_fhir_repeats(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
+    """Note in ``repeated_fhir_*`` the rows that the lake, or the batch further up, holds; (accepted, duplicate)."""
     accepted: Counts = Counter()
     duplicate: Counts = Counter()
-    for table, type_sql in FHIR_TABLES.items():
-        before = _by_type(connection, table, type_sql)
-        _keep_new(connection, table)
-        after = _by_type(connection, table, type_sql)
-        for (payload_id, name), number in before.items():
-            landed = after.get((payload_id, name), 0)
-            accepted[payload_id, "resource", name] += landed
-            duplicate[payload_id, "resource", name] += number - landed
+    for table, (kind, _retracted) in FACT_TABLES.items():
+        connection.execute(
+            f"""
+            create or replace temp table repeated_{table} as
+            with keyed as (
+                select n, record_key, content_hash, hash(record_key, content_hash) as short_key
+                from new_{table}
+                where reason_code is null
+            ),
+
+            seen_twice as (
+                select short_key from keyed group by short_key having count(*) > 1
+            ),
+
+            later as (
+                select n from keyed semi join seen_twice using (short_key)
+                qualify row_number() over (partition by record_key, content_hash order by n) > 1
+            ),
+
+            held as (
+                select keyed.n from clinical.raw.{table} as landed
+                join keyed on landed.record_key = keyed.record_key and landed.content_hash = keyed.content_hash
+            )
+
+            select n from later union select n from held
+            """
+        )
+        rows = connection.execute(
+            f"""
+            select payload_id, {kind}, count(*) filter (repeated.n is null), count(repeated.n)
+            from new_{table} as found
+            left join repeated_{table} as repeated using (n)
+            where reason_code is null
+            group by all
+            """
+        ).fetchall()
+        for payload_id, name, new, again in rows:
+            accepted[payload_id, "resource", name] += new
+            duplicate[payload_id, "resource", name] += again
     return accepted, duplicate
 
 
-def keep_new_links(connection: DuckDBPyConnection) -> None:
-    """Drop links that are known already; they are no ledger unit of their own."""
-    _keep_new(connection, "person_links")
-
-
-def keep_new_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, list[tuple[str, Reject]]]:
+def judge_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, list[tuple[str, Reject]]]:
     """Drop the rows of messages that the lake holds, or that reuse a control id with another content.
 
     Returns (accepted, duplicate, rejects by payload).
@@ -77,8 +99,10 @@ def keep_new_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, l
         """
         create or replace temp table judged_messages as
         with held as (
-            select record_key, content_hash from clinical.raw.hl7v2_messages
+            select landed.record_key, list(landed.content_hash) as hashes
+            from clinical.raw.hl7v2_messages as landed
             semi join new_hl7v2_messages using (record_key)
+            group by landed.record_key
         ),
 
         ranked as (
@@ -90,15 +114,14 @@ def keep_new_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, l
 
         select ranked.*,
             case
-                when held_hashes is not null and list_contains(held_hashes, ranked.content_hash) then 'duplicate'
-                when held_hashes is not null then 'control_id_reused'
+                when held.hashes is not null and list_contains(held.hashes, ranked.content_hash) then 'duplicate'
+                when held.hashes is not null then 'control_id_reused'
                 when nth = 1 then 'new'
                 when ranked.content_hash = first_hash then 'duplicate'
                 else 'control_id_reused'
             end as judgement
         from ranked
-        left join (select record_key, list(content_hash) as held_hashes from held group by record_key) as held_by_key
-            using (record_key)
+        left join held on ranked.record_key = held.record_key
         """
     )
     accepted: Counts = Counter()
@@ -126,47 +149,67 @@ def keep_new_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, l
     return accepted, duplicate, rejects
 
 
-def insert_rows(connection: DuckDBPyConnection, batch_id: int, tables: tuple[str, ...]) -> None:
-    """Insert the ``new_*`` tables; the caller owns the transaction."""
-    for table in tables:
-        columns = [
-            row[0]
-            for row in connection.execute(
-                "select column_name from duckdb_columns() where database_name = 'clinical' and schema_name = 'raw' "
-                "and table_name = $1 order by column_index",
-                [table],
-            ).fetchall()
-        ]
-        filled = {"batch_id": str(int(batch_id)), "landed_at": "current_timestamp"}
-        chosen = ", ".join(f"{filled.get(name, name)} as {name}" for name in columns)
-        connection.execute(f"insert into clinical.raw.{table} ({', '.join(columns)}) select {chosen} from new_{table}")
+def gather_links(connection: DuckDBPyConnection) -> None:
+    """Links of both formats, each once and only where the lake lacks it; they are no ledger unit of their own."""
+    connection.execute(
+        """
+        create or replace temp table new_person_links as
+        with found as (
+            select * exclude (n, reason_code, reason_path) from new_fhir_person_links
+            union all by name
+            select * from new_person_links
+        )
+
+        select found.* from found
+        anti join clinical.raw.person_links as landed
+            on found.record_key = landed.record_key and found.content_hash = landed.content_hash
+        qualify row_number() over (
+            partition by found.record_key, found.content_hash order by found.known_at, found.payload_id, found.locator
+        ) = 1
+        """
+    )
 
 
-def insert_landing(
-    connection: DuckDBPyConnection, batch_id: int, payload: Payload, counts: list[dict[str, Any]]
+def insert_rows(connection: DuckDBPyConnection, batch_id: int) -> None:
+    """Insert what is new of every table; the caller owns the transaction."""
+    columns: dict[str, list[str]] = {}
+    for table, column in connection.execute(
+        "select table_name, column_name from duckdb_columns() "
+        "where database_name = 'clinical' and schema_name = 'raw' order by table_name, column_index"
+    ).fetchall():
+        columns.setdefault(table, []).append(column)
+    filled = {"batch_id": str(int(batch_id)), "landed_at": "current_timestamp"}
+    for table in (*FACT_TABLES, "hl7v2_messages", *HL7_TABLES, "person_links"):
+        usable = f"anti join repeated_{table} using (n) where reason_code is null" if table in FACT_TABLES else ""
+        if connection.execute(f"select 1 from new_{table} {usable} limit 1").fetchone() is None:
+            continue  # an empty insert would still cost a round through the catalog
+        chosen = ", ".join(f"{filled.get(name, name)} as {name}" for name in columns[table])
+        connection.execute(
+            f"insert into clinical.raw.{table} ({', '.join(columns[table])}) select {chosen} from new_{table} {usable}"
+        )
+
+
+def insert_landings(
+    connection: DuckDBPyConnection, batch_id: int, counts: Sequence[tuple[Payload, list[dict[str, Any]]]]
 ) -> None:
+    """One row per payload with what came of it; the caller owns the transaction."""
+    import pyarrow as pa
+
+    rows = [
+        {"payload_id": p.payload_id, "source_id": p.source_id, "format": p.format, "batch_id": batch_id,
+         "as_of": p.as_of, "size_bytes": p.size_bytes, "received_at": p.received_at, "counts": found}
+        for p, found in counts
+    ]  # fmt: skip
+    connection.register("landing_rows", pa.Table.from_pylist(rows))
     connection.execute(
         """
         insert into clinical.raw.landings
-        select $1, $2, $3, $4, $5, $6, $7, current_timestamp, cast($8 as struct(unit varchar, type varchar,
-            received bigint, accepted bigint, duplicate bigint, ignored bigint, quarantined bigint)[])
-        """,
-        [payload.payload_id, payload.source_id, payload.format, batch_id, payload.as_of, payload.size_bytes,
-         payload.received_at, counts],
-    )  # fmt: skip
-
-
-def _by_type(connection: DuckDBPyConnection, table: str, type_sql: str) -> dict[tuple[str, str], int]:
-    rows = connection.execute(f"select payload_id, {type_sql}, count(*) from new_{table} group by all").fetchall()
-    return {(payload_id, name): number for payload_id, name, number in rows}
-
-
-def _keep_new(connection: DuckDBPyConnection, table: str) -> None:
-    connection.execute(
-        f"""
-        create or replace temp table new_{table} as
-        select * from new_{table}
-        anti join clinical.raw.{table} as held using (record_key, content_hash)
-        qualify row_number() over (partition by record_key, content_hash order by payload_id, locator) = 1
+        select payload_id, source_id, format, batch_id, as_of, size_bytes, received_at, current_timestamp,
+            list_transform(counts, lambda c: {
+                'unit': c.unit, 'type': c.type, 'received': c.received, 'accepted': c.accepted,
+                'duplicate': c.duplicate, 'ignored': c.ignored, 'quarantined': c.quarantined
+            })
+        from landing_rows
         """
     )
+    connection.unregister("landing_rows")

@@ -1,12 +1,14 @@
 """The ledger: received = accepted + duplicate + ignored + quarantined, for every payload, always."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 
 from core.settings import Settings
-from core.store import LedgerEntry, store_session
+from core.store import LedgerEntry, Payload, store_session
 
 COUNTS = ("received", "accepted", "duplicate", "ignored", "quarantined")
 
@@ -42,3 +44,15 @@ def ledger_totals(settings: Settings, batch_id: int | None = None, by_type: bool
         query = query.where(LedgerEntry.batch_id == batch_id)
     with store_session(settings) as session:
         return [LedgerLine(*row[:3], *(int(n) for n in row[3:])) for row in session.execute(query)]
+
+
+def sum_up(counted: Iterable[tuple[Payload, list[dict[str, Any]]]], again: Iterable[Payload]) -> list[LedgerLine]:
+    """Ledger lines of payloads with their count rows, and of files that were received before."""
+    totals: dict[tuple[str, str, str], Counter[str]] = {}
+    for payload, rows in counted:
+        for row in rows:
+            totals.setdefault((payload.source_id, row["unit"], row["type"]), Counter()).update(
+                {name: row[name] for name in COUNTS})
+    for payload in again:
+        totals.setdefault((payload.source_id, "file", payload.format), Counter()).update(received=1, duplicate=1)
+    return [LedgerLine(*key, *(counts[name] for name in COUNTS)) for key, counts in sorted(totals.items())]

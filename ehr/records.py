@@ -3,7 +3,15 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Protocol
+
+Counts = Counter[tuple[str, str, str]]  # (payload_id, unit, type)
+
+
+class HasBytes(Protocol):
+    """A payload's bytes, from a file or from the archive."""
+
+    def read_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
 from core.store import Payload
 from ehr.hl7v2.read import TABLES, parse_payload
-from ehr.records import PayloadRef, Reject, VaultEntry
+from ehr.records import HasBytes, PayloadRef, Reject, VaultEntry
 from ehr.sources import Source
 
 Counts = Counter[tuple[str, str, str]]  # (payload_id, unit, type)
@@ -30,7 +29,7 @@ class Hl7Batch:
 
 def parse_hl7v2(
     connection: DuckDBPyConnection,
-    payloads: Sequence[tuple[Payload, Path]],
+    payloads: Sequence[tuple[Payload, HasBytes]],
     sources: dict[str, Source],
     pseudonym_key: bytes,
 ) -> Hl7Batch:
@@ -61,7 +60,7 @@ def _source_of(by_facility: dict[str, Source], own: Source, facility: str | None
     return by_facility.get(facility or "", own)
 
 
-def _plain_bytes(path: Path) -> bytes:
+def _plain_bytes(path: HasBytes) -> bytes:
     """The file, unpacked where it is gzip. What follows damage in a packed file is lost to us: the whole is refused."""
     data = path.read_bytes()
     if not data.startswith(b"\x1f\x8b"):

@@ -1,14 +1,12 @@
--- Times as FHIR writes them: 2024, 2024-03, 2024-03-05, 2024-03-05T10:00:00(.000)(Z|+hh:mm).
-create or replace temp macro fhir_precision(text) as
-    case length(text) when 4 then 'year' when 7 then 'month' when 10 then 'day' else 'second' end;
+-- Times as FHIR writes them: 2024, 2024-03, 2024-03-05, 2024-03-05T10:00(:00(.000))(Z|+hh:mm).
+create or replace temp macro has_offset(text) as
+    length(text) > 10 and (text[-1] = 'Z' or (text[-3] = ':' and text[-6] in ('+', '-')));
 
-create or replace temp macro fhir_has_offset(text) as
-    regexp_matches(text, '(Z|[+-][0-9]{2}:[0-9]{2})$') and length(text) > 10;
-
+-- The instant a text means, or null. The first character keeps 'infinity' and 'epoch' out, which a cast would take.
 create or replace temp macro fhir_at(text, zone) as
     case
-        when text is null then null
-        when fhir_has_offset(text) then try_cast(text as timestamptz)
+        when text is null or text[1] not between '0' and '9' then null
+        when has_offset(text) then try_cast(text as timestamptz)
         when length(text) = 4 then timezone(zone, try_cast(text || '-01-01' as timestamp))
         when length(text) = 7 then timezone(zone, try_cast(text || '-01' as timestamp))
         else timezone(zone, try_cast(text as timestamp))
@@ -16,34 +14,94 @@ create or replace temp macro fhir_at(text, zone) as
 
 create or replace temp macro fhir_offset_minutes(text) as
     case
-        when text is null or not fhir_has_offset(text) then null
-        when text like '%Z' then 0
-        else cast(try_cast(text[-6:-4] as integer) * 60
-            + if(text[-6] = '-', -1, 1) * try_cast(text[-2:] as integer) as smallint)
+        when text is null or not has_offset(text) then null
+        when text[-1] = 'Z' then 0
+        else cast((try_cast(text[-5:-4] as integer) * 60 + try_cast(text[-2:] as integer))
+            * if(text[-6] = '-', -1, 1) as smallint)
+    end;
+
+create or replace temp macro fhir_precision(text) as
+    case
+        when text is null then null
+        when length(text) = 4 then 'year'
+        when length(text) = 7 then 'month'
+        when length(text) = 10 then 'day'
+        when text[17] = ':' then 'second'
+        else 'minute'
     end;
 
 create or replace temp macro time_flags(text) as
     case
-        when text is null then []
+        when text is null or has_offset(text) then []
         when length(text) <= 7 then ['partial_date', 'no_offset']
-        when length(text) = 10 then ['no_offset']
-        when not fhir_has_offset(text) then ['no_offset']
-        else []
+        else ['no_offset']
     end;
 
--- Text that can name nobody: a number, a pair of numbers, or one short word of capitals and digits.
+-- What text may pass. A name typed where a code, a unit or a number belongs has none of these shapes, save a single
+-- word in a code: systems whose codes are free text are for the integrator to find (`cuff quarantine` cannot).
+create or replace temp macro code_shaped(text) as
+    case when regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/^:+*%]{0,63}') then text end;
+
+create or replace temp macro system_shaped(text) as
+    case when regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/:#?=&%~]{0,199}') then text end;
+
+create or replace temp macro status_shaped(text) as
+    case when regexp_full_match(text, '[a-z][a-z\-]{1,39}') then text end;
+
+create or replace temp macro codings_of(coding) as
+    list_filter(
+        list_transform(coding, lambda c: {'system': system_shaped(c.system), 'code': code_shaped(c.code)}),
+        lambda c: c.code is not null
+    );
+
+create or replace temp macro unit_of(quantity) as
+    case
+        when regexp_full_match(quantity.code, '[A-Za-z0-9%µ°/\[\]{}.*^()''_\-]{1,24}') then quantity.code
+        when regexp_full_match(quantity.unit,
+            '[A-Za-z0-9%µ°/\[\]{}.*^()''_\-]{1,20}|[a-z0-9%µ°/\[\]{}.*^]{1,12}( ([a-z0-9%µ°/\[\]{}.*^]{1,12}|Hg|H2O|[A-Z]{1,2})){1,3}')
+            then quantity.unit
+    end;
+
+-- Text that can name nobody: a number, a pair of numbers, or a word of the usual answers.
 create or replace temp macro safe_text(text) as
     case
-        when regexp_full_match(trim(text), '[<>]?=?-?[0-9]{1,6}([.,][0-9]{1,6})?') then trim(text)
-        when regexp_full_match(trim(text), '[0-9]{2,3}(\.[0-9]+)?\s*/\s*[0-9]{2,3}(\.[0-9]+)?(\s*(mm\[?Hg\]?|mmHg))?')
+        when regexp_full_match(trim(text), '[<>]?=?\s?[+-]?[0-9]{1,5}([.,][0-9]{1,6})?') then trim(text)
+        when regexp_full_match(trim(text), '[0-9]{2,3}([.,][0-9]{1,2})?\s*/\s*[0-9]{2,3}([.,][0-9]{1,2})?(\s*(mm\s?\[?Hg\]?|kPa))?')
+            then trim(text)
+        when regexp_full_match(trim(text),
+            '(?i)pos|positive|neg|negative|normal|abnormal|yes|no|true|false|never|former|current|unknown|trace|\+{1,4}|LA[0-9]{1,7}-[0-9]')
             then trim(text)
     end;
 
--- The logical id in a relative, absolute or versioned reference of the given type.
-create or replace temp macro referenced_id(reference, resource_type) as
-    nullif(regexp_extract(reference, '(?:^|/)' || resource_type || '/([A-Za-z0-9\-.]{1,64})(?:/_history/[^/]*)?$', 1), '');
+create or replace temp macro finite(number) as case when isfinite(number) then number end;
 
-create or replace temp macro unit_of(quantity) as
-    coalesce(quantity.code, if(length(quantity.unit) <= 20, quantity.unit, null));
+-- Keyed, so that a hash of little content (a birth date) cannot be guessed; truncated, so that it cannot be extended.
+create or replace temp macro content_of(kind, parts) as
+    left(sha256(getvariable('cuff_ipad') || encode(kind || cast(parts as varchar))), 32);
 
-create or replace temp macro content_of(parts) as md5(cast(parts as varchar));
+create or replace temp macro record_key_of(namespace, kind, id, content) as
+    pseudonym('record', namespace || ':' || kind, coalesce(id, 'content:' || content));
+
+-- The reference as written; a subject inside the resource, or known by a record number alone, becomes the conditional
+-- reference that says the same.
+create or replace temp macro reference_of(written, contained) as
+    case
+        when written.reference like '#%' then (
+            'Patient?identifier=' || list_transform(
+                list_filter(
+                    from_json(contained, '[{"id":"VARCHAR","resourceType":"VARCHAR","identifier":[{"system":"VARCHAR","value":"VARCHAR"}]}]'),
+                    lambda c: '#' || c.id = written.reference and c."resourceType" = 'Patient'
+                ),
+                lambda c: c.identifier[1].system || '|' || c.identifier[1].value
+            )[1]
+        )
+        when written.reference is not null then written.reference
+        when written.identifier.value is not null
+            then coalesce(written."type", 'Patient') || '?identifier=' || coalesce(written.identifier.system, '') || '|'
+                || written.identifier.value
+    end;
+
+create or replace temp macro visit_of(encounter, context) as coalesce(encounter.reference, context ->> '$.reference');
+
+create or replace temp macro event_text_of(at_time, at_period, at_instant) as
+    coalesce(at_time, at_period.start, at_instant);

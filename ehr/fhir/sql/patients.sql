@@ -1,85 +1,92 @@
-create or replace temp table new_fhir_patients as
-select
-    payload_id, source_id, locator, known_at, known_at_basis, record_key,
-    content_of(row(known_text, r.gender, r."birthDate", r.active, r."deceasedBoolean", r."deceasedDateTime", r.link)) as content_hash,
-    person_key,
-    source_flags || if(r."birthDate" is not null and try_cast(rpad(r."birthDate", 10, '-01-01') as date) is null
-        and fhir_at(r."birthDate", time_zone) is null, ['bad_birth_date'], []) as flags,
-    r.gender as gender,
-    cast(fhir_at(r."birthDate"[:10], 'UTC') as date) as birth_date,
-    if(r."birthDate" is null, null, fhir_precision(r."birthDate"[:10])) as birth_date_precision,
-    coalesce(r.active, true) as is_active,
-    coalesce(r."deceasedBoolean", r."deceasedDateTime" is not null) as is_deceased,
-    fhir_at(r."deceasedDateTime", time_zone) as deceased_at,
-    if(r."deceasedDateTime" is null, null, fhir_precision(r."deceasedDateTime")) as deceased_precision
-from usable
-where resource_type = 'Patient';
-
--- Other numbers of the same person, where the system is declared or marked as a medical record number.
-create or replace temp table new_person_links as
-with numbers as (
+insert into new_fhir_patients by name
+with shaped as (
     select
-        usable.*,
-        unnest(from_json(r.identifier, '[{"system":"VARCHAR","value":"VARCHAR","type":{"coding":[{"code":"VARCHAR"}]}}]'))
-            as number
-    from usable
-    where resource_type = 'Patient' and json_type(r.identifier) = 'ARRAY'
+        about.* exclude (person_key),
+        own_keys.target_key as person_key,
+        case when gender in ('male', 'female', 'other', 'unknown') then gender end as known_gender,
+        fhir_at("birthDate", 'UTC') as born_at,
+        fhir_at("deceasedDateTime", time_zone) as deceased_at
+    from about_patients as about
+    left join own_keys on about.file_no = own_keys.file_no and about.place = own_keys.place
+    where about."resourceType" = 'Patient'
 ),
 
-identifiers as (
+hashed as (
     select
-        numbers.* exclude (number),
-        'identifier' as link_type,
-        pseudonym('person', coalesce(authority, numbers.source_id || ':' || number.system), number.value)
-            as other_person_key
-    from numbers
-    left join authority_of
-        on numbers.source_id = authority_of.source_id and number.system = authority_of.system
-    where number.value is not null and number.system is not null
-        and (authority is not null or list_contains(list_transform(number.type.coding, lambda c: c.code), 'MR'))
-),
-
-linked as (
-    select
-        usable.*,
-        unnest(from_json(r.link, '[{"other":{"reference":"VARCHAR"},"type":"VARCHAR"}]')) as link
-    from usable
-    where resource_type = 'Patient' and json_type(r.link) = 'ARRAY'
-),
-
-others as (
-    select
-        linked.* exclude (link),
-        link.type as fhir_type,
-        pseudonym('person', linked.source_id || ':fhir',
-            coalesce(referenced_id(link.other.reference, 'Patient'), within_bundle.id)) as other_key
-    from linked
-    left join within_bundle
-        on linked.payload_id = within_bundle.payload_id and link.other.reference = within_bundle.full_url
-    where link.type in ('replaced-by', 'replaces')
-),
-
-merges as (
-    select * exclude (fhir_type, other_key, person_key),
-        if(fhir_type = 'replaced-by', person_key, other_key) as person_key,
-        'merge' as link_type,
-        if(fhir_type = 'replaced-by', other_key, person_key) as other_person_key
-    from others
-    where other_key is not null
-),
-
-links as (
-    select payload_id, source_id, locator, known_at, known_at_basis, source_flags, person_key, link_type, other_person_key
-    from identifiers
-    union all
-    select payload_id, source_id, locator, known_at, known_at_basis, source_flags, person_key, link_type, other_person_key
-    from merges
+        *,
+        content_of('Patient', row(
+            version_at, person_key, known_gender, "birthDate", active, "deceasedBoolean", "deceasedDateTime"
+        )) as content_hash
+    from shaped
 )
 
 select
-    payload_id, source_id, locator, known_at, known_at_basis,
-    md5(person_key || link_type || other_person_key) as record_key,
-    md5(person_key || link_type || other_person_key) as content_hash,
-    person_key, source_flags as flags, link_type, other_person_key
+    n, payload_id, source_id, locator,
+    coalesce(version_at, received_at) as known_at,
+    if(version_at is not null, 'version', 'receipt') as known_at_basis,
+    record_key_of(namespace, 'Patient', coalesce(id, person_key), content_hash) as record_key,
+    content_hash, person_key,
+    source_flags
+        || if(length("birthDate") <= 7, ['partial_date'], [])
+        || if(gender is not null and known_gender is null, ['gender_dropped'], []) as flags,
+    known_gender as gender,
+    cast(born_at as date) as birth_date,
+    if(length("birthDate") > 10, 'day', fhir_precision("birthDate")) as birth_date_precision,
+    coalesce(active, true) as is_active,
+    coalesce("deceasedBoolean", "deceasedDateTime" is not null) as is_deceased,
+    deceased_at,
+    fhir_precision("deceasedDateTime") as deceased_precision,
+    case
+        when person_key is null then 'no_id'
+        when "birthDate" is not null and born_at is null then 'bad_date'
+        when "deceasedDateTime" is not null and deceased_at is null then 'bad_date'
+    end as reason_code,
+    case
+        when person_key is null then 'id'
+        when "birthDate" is not null and born_at is null then 'birthDate'
+        else 'deceasedDateTime'
+    end as reason_path
+from hashed;
+
+-- The same person under another number, and registrations that were merged.
+insert into new_fhir_person_links by name
+with landed as (
+    select patients.n, patients.payload_id, patients.source_id, patients.locator, patients.known_at,
+        patients.known_at_basis, patients.person_key, incoming.file_no, incoming.place, incoming.link
+    from incoming
+    join new_fhir_patients as patients on incoming.file_no * 4294967296 + incoming.place = patients.n
+    where incoming."resourceType" = 'Patient' and patients.reason_code is null
+),
+
+linked as (
+    select *, unnest(from_json(link, '[{"other":{"reference":"VARCHAR"},"type":"VARCHAR"}]')) as other
+    from landed
+    where json_type(link) = 'ARRAY'
+),
+
+links as (
+    select landed.* exclude (link), 'identifier' as link_type, numbers.number_key as other_person_key
+    from landed
+    join numbers on landed.file_no = numbers.file_no and landed.place = numbers.place
+
+    union all
+
+    select
+        linked.* exclude (link, other) replace (
+            if(linked.other."type" = 'replaced-by', linked.person_key, targets.target_key) as person_key
+        ),
+        'merge' as link_type,
+        if(linked.other."type" = 'replaced-by', targets.target_key, linked.person_key) as other_person_key
+    from linked
+    join targets on linked.file_no = targets.file_no and linked.other.other.reference = targets.reference
+    where linked.other."type" in ('replaced-by', 'replaces')
+        and targets.target_type = 'Patient' and targets.target_key is not null
+)
+
+select
+    n, payload_id, source_id, locator, known_at, known_at_basis,
+    content_of('link', row(person_key, link_type, other_person_key)) as record_key,
+    content_of('link', row(person_key, link_type, other_person_key)) as content_hash,
+    person_key, cast([] as varchar[]) as flags, link_type, other_person_key
 from links
 where person_key <> other_person_key;
