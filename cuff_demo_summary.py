@@ -54,6 +54,13 @@ def summarise(settings: Settings, timings: list[Any]) -> dict[str, Any]:
     }
 
 
+def was_retraining_asked_for(settings: Settings) -> bool:
+    """Whether the newest verdict of the monitor asked for a new model."""
+    with store_session(settings) as session:
+        newest = session.scalars(select(DriftVerdict).order_by(DriftVerdict.drift_verdict_id.desc()).limit(1)).first()
+        return newest is not None and newest.emitted
+
+
 def mart_rows(settings: Settings) -> dict[str, int]:
     """Published rows by ``schema.table``; predictions are counted as they stand now."""
     rows = {}

@@ -2,7 +2,7 @@
 
 Great Expectations reads results after it has closed its connection. DuckDB drops pending results with the rollback that
 comes first, so nothing would be found (`IndexError` in ``resolve_metric_bundle``). Everything here is read-only, so begin,
-commit and rollback may do nothing. One physical connection serves a whole gate; whoever opened it closes it.
+commit and rollback may do nothing. One physical connection, with its views and settings, serves a whole gate.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,8 @@ class GateDialect(Dialect):
     supports_statement_cache = False
 
     def connect(self, *arguments: Any, **parameters: Any) -> Any:
-        return ConnectionWrapper(_open[parameters.get("database") or arguments[0]].cursor())
+        # The connection itself: a cursor would not see what is registered or temporary.
+        return ConnectionWrapper(_open[parameters.get("database") or arguments[0]])
 
     def do_begin(self, connection: Any) -> None:
         """Nothing to begin: see the module."""

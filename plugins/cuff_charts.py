@@ -1,0 +1,58 @@
+"""Small charts as inline SVG: no script, no library, readable in light and in dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 420, 150
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 12, 26
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value along the x axis, with its interval where it has one."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    is_strong: bool = False
+
+
+def chart(points: Sequence[Point], title: str, digits: int = 2, reference: float | None = None) -> str:
+    """Points joined by a line, their intervals as bars, the strong ones filled; ``reference`` is a dashed line."""
+    if not points:
+        return ""
+    values = [each for point in points for each in (point.low, point.value, point.high) if each is not None]
+    values += [reference] if reference is not None else []
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.12 or abs(high) * 0.1 or 0.1
+    low, high = low - margin, high + margin
+
+    def x(index: int) -> float:
+        return _LEFT + (WIDTH - _LEFT - _RIGHT) * (index + 0.5) / len(points)
+
+    def y(value: float) -> float:
+        return _TOP + (HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>']
+    for share in (0.1, 0.5, 0.9):
+        value = low + (high - low) * share
+        parts.append(f'<line class="rule" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+                     f'<text x="{_LEFT - 6}" y="{y(value) + 3.5:.1f}" text-anchor="end">{value:.{digits}f}</text>')
+    if reference is not None:
+        parts.append(f'<line class="reference" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(reference):.1f}" '
+                     f'y2="{y(reference):.1f}"/>')
+    parts.append('<polyline class="line" points="' + " ".join(
+        f"{x(index):.1f},{y(point.value):.1f}" for index, point in enumerate(points)) + '"/>')
+    every = max(1, len(points) // 8)
+    for index, point in enumerate(points):
+        if point.low is not None and point.high is not None:
+            parts.append(f'<line class="interval" x1="{x(index):.1f}" x2="{x(index):.1f}" y1="{y(point.low):.1f}" '
+                         f'y2="{y(point.high):.1f}"/>')
+        kind = "dot strong" if point.is_strong else "dot"
+        parts.append(f'<circle class="{kind}" cx="{x(index):.1f}" cy="{y(point.value):.1f}" r="4">'
+                     f"<title>{escape(point.label)}: {point.value:.{digits + 1}f}</title></circle>")
+        if index % every == 0:
+            parts.append(f'<text x="{x(index):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(point.label)}</text>')
+    return "".join(parts) + "</svg>"
