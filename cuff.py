@@ -111,10 +111,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build the warehouse with dbt, check it at its gates, and publish it."""
-    from expectations.gates import require, run_gate
-
     from core.dbt import manifest_hash, run_dbt
     from core.publication import fail_build, finish_build, publish, start_build
+    from expectations.gates import require, run_gate
 
     settings = load_settings()
     started = start_build(settings, _day(as_of))

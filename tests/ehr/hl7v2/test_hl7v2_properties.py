@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.ehr.hl7v2.parsing_of_bytes import parse_bytes
 
 from ehr.records import ParsedPayload
+from tests.ehr.hl7v2.parsing_of_bytes import parse_bytes
 
 GOLDEN = sorted(path.read_bytes() for path in (Path(__file__).parent / "golden").glob("*.hl7"))
 _HOSTILE = [b"|", b"^", b"~", b"\\", b"&", b"\r", b"\n", b"\x0b", b"\x1c", b"\0", b"\xff", b"\xef\xbb\xbf", b'""', b"MSH",

@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from tests.ehr.simulate.extract_reading import bundle_entries, messages, ndjson_lines, units
 
 from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT
 from ehr.simulate import SimulationOptions
 from ehr.simulate.options import MessRates
+from tests.ehr.simulate.extract_reading import bundle_entries, messages, ndjson_lines, units
 
 
 def digest(out):

@@ -7,6 +7,7 @@ from statistics import mean
 
 import duckdb
 import pytest
+
 from tests.ehr.simulate.extract_reading import messages, ndjson_lines
 
 
