@@ -14,7 +14,6 @@ from expectations.suites import SUITE_NAMES, Check
 if TYPE_CHECKING:
     from great_expectations.data_context import EphemeralDataContext
 
-_SEVERITIES = {"fail": "critical", "warn": "warning"}
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,20 @@ def validate(connection: DuckDBPyConnection, suite: str, checks: list[Check], do
     by_name = {check.name: check for check in checks}
     return [
         Finding(by_name[result.expectation_config.meta["name"]], result.result.get("observed_value"))
-        for result in validated.results if not result.success
+        for result in validated.results if not result.success and result.expectation_config
     ]
 
 
 def _expectation(check: Check) -> Any:
     from great_expectations.expectations import UnexpectedRowsExpectation
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
     query = " ".join(check.violations.replace("{", "{{").replace("}", "}}").split())
     return UnexpectedRowsExpectation(
         # Great Expectations asks for the batch; here it is one row that stands for the build.
         unexpected_rows_query=f"select violation.* from ({query}) as violation cross join {{batch}} as build",
         description=f"{check.table}: {check.says}",
-        severity=_SEVERITIES[check.severity],
+        severity=FailureSeverity.CRITICAL if check.severity == "fail" else FailureSeverity.WARNING,
         meta={"name": check.name, "severity": check.severity, "table": check.table},
     )
 
@@ -69,7 +69,7 @@ def _expectation(check: Check) -> Any:
 def _write_docs(context: "EphemeralDataContext", suite: str, docs: Path) -> None:
     """Static pages of the newest run of a suite; the history is in the ops database."""
     fresh = docs / f".{suite}-{os.getpid()}"
-    site = {
+    site: Any = {
         "class_name": "SiteBuilder",
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(fresh)},
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},

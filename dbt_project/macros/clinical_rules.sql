@@ -33,6 +33,6 @@
 
 
 {# Labels of a landmark are given this long after its window closed: by then who stayed has mostly been seen again. #}
-{% macro is_matured(landmark_date) -%}
-    ({{ landmark_date }} + 365 + {{ var("label_maturity_days", 180) }} <= {{ as_of() }})
+{% macro is_matured(landmark_date, today=none) -%}
+    ({{ landmark_date }} + 365 + {{ var("label_maturity_days", 180) }} <= {{ today or as_of() }})
 {%- endmacro %}

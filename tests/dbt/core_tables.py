@@ -100,12 +100,13 @@ def fill_core_tables(lake: DuckDBPyConnection, patients: int, first_year: int = 
                case when v % 13 = 12 then 'systolic_out_of_range' end
         from reading;
         insert into clinical.core.fct_blood_pressure
-        select md5(key || 'v2'), patient_key, encounter_key, source_id, visited_at, visited_at::date, told_at + interval 40 days, null,
-               true, systolic - 3, diastolic, 'mm[Hg]', false, true, null
+        select md5(key || 'v2'), patient_key, encounter_key, source_id, visited_at, visited_at::date,
+               told_at + interval 40 days, null, true, systolic - 3, diastolic, 'mm[Hg]', false, true, null
         from reading where v % 11 = 10;
         insert into clinical.core.fct_measurements
-        select md5(measure || i || '-' || v), patient_key, encounter_key, source_id, measure, visited_at, visited_at::date, told_at, null,
-               true, case measure when 'body_weight' then 60 + i % 40 + v when 'body_height' then 155 + i % 40
+        select md5(measure || i || '-' || v), patient_key, encounter_key, source_id, measure, visited_at,
+               visited_at::date, told_at, null, true, 
+               case measure when 'body_weight' then 60 + i % 40 + v when 'body_height' then 155 + i % 40
                                   when 'heart_rate' then 60 + (i + v) % 40 when 'glucose' then 80 + (i * v) % 60
                                   when 'bmi' then 20 + i % 15 end,
                'x', case when measure = 'smoking_status' then ['current', 'former', 'never', 'unknown'][1 + i % 4] end,

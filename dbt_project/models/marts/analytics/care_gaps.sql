@@ -125,9 +125,8 @@ suppressed as (
         gap,
         age_band,
         sex,
-        case when counts.patients >= 11 then counts.patients end as patients,
-        case when counts.patients >= 11 then {{ shown('counts.patients_with_gap', 'counts.patients') }} end
-            as patients_with_gap,
+        case when counts.patients >= 11 then counts.patients end as patients_shown,
+        {{ shown('counts.patients_with_gap', 'patients_shown') }} as with_gap_shown,
     from counts
 
 ),
@@ -139,9 +138,9 @@ final as (
         gap,
         age_band,
         sex,
-        patients,
-        patients_with_gap,
-        round(patients_with_gap / patients, 3) as gap_share,
+        patients_shown as patients,
+        with_gap_shown as patients_with_gap,
+        round(with_gap_shown / patients_shown, 3) as gap_share,
     from suppressed
 
 )

@@ -113,10 +113,10 @@ suppressed as (
         month,
         age_band,
         sex,
-        case when counts.patients >= 11 then counts.patients end as patients,
-        case when counts.patients >= 11 then {{ shown('counts.diagnosed', 'counts.patients') }} end as diagnosed,
-        case when diagnosed is not null then {{ shown('counts.measured', 'counts.diagnosed') }} end as measured,
-        case when measured is not null then {{ shown('counts.controlled', 'counts.measured') }} end as controlled,
+        case when counts.patients >= 11 then counts.patients end as patients_shown,
+        {{ shown('counts.diagnosed', 'patients_shown') }} as diagnosed_shown,
+        {{ shown('counts.measured', 'diagnosed_shown') }} as measured_shown,
+        {{ shown('counts.controlled', 'measured_shown') }} as controlled_shown,
     from counts
 
 ),
@@ -127,12 +127,12 @@ final as (
         month,
         age_band,
         sex,
-        patients,
-        diagnosed,
-        round(diagnosed / patients, 3) as prevalence,
-        measured,
-        controlled,
-        round(controlled / measured, 3) as controlled_share,
+        patients_shown as patients,
+        diagnosed_shown as diagnosed,
+        round(diagnosed_shown / patients_shown, 3) as prevalence,
+        measured_shown as measured,
+        controlled_shown as controlled,
+        round(controlled_shown / measured_shown, 3) as controlled_share,
     from suppressed
 
 )

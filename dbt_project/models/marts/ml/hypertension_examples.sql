@@ -137,6 +137,13 @@ last_seen as (
 
 ),
 
+-- Where a source has fallen silent, time stands still: nobody can have been seen after it.
+told as (
+
+    select max(last_seen_date) as told_until_date from last_seen
+
+),
+
 outcomes as (
 
     select
@@ -149,13 +156,14 @@ outcomes as (
             else last_seen.last_seen_date
         end as followed_until,
         case
-            when not {{ is_matured('landmarks.landmark_date') }} then 'censored'
+            when not coalesce({{ is_matured('landmarks.landmark_date', 'told.told_until_date') }}, false) then 'censored'
             when first_events.event_date is not null then 'event'
             when died_within_window or followed_until >= landmarks.window_end_date then 'no_event'
             else 'censored'
         end as outcome,
     from landmarks
     inner join {{ ref('dim_patients') }} as patients using (patient_key)
+    cross join told
     left join first_events using (patient_key, landmark_date)
     left join last_seen using (patient_key)
 

@@ -47,7 +47,7 @@ final as (
         runs.model_version::integer as model_version,
         runs.build_id::bigint as build_id,
         case when runs.scored >= 11 then round(runs.mean_risk, 4) end as mean_risk,
-        case when runs.scored >= 11 then {{ shown('bands.patients', 'runs.scored') }} end as patients,
+        {{ shown('bands.patients', 'runs.scored') }} as patients,
     from runs
     inner join bands using (scoring_run_id)
 
