@@ -25,7 +25,7 @@ _REPORT_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; 
 
 app = FastAPI(title="Cuff", openapi_url=None, docs_url=None, redoc_url=None,
               dependencies=[Depends(requires_access_view(AccessView.WEBSITE))])
-SettingsDep = Annotated[Settings, Depends(load_settings)]
+SettingsDep = Annotated[Settings, Depends(lambda: load_settings())]  # its own arguments are not the request's
 
 
 @app.exception_handler(401)
