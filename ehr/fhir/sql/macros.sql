@@ -6,6 +6,11 @@ create or replace temp macro has_offset(text) as
 create or replace temp macro fhir_at(text, zone) as
     case
         when text is null or text[1] not between '0' and '9' then null
+        when length(text) > 10 and text[17] is distinct from ':'
+            then case
+                when has_offset(text) then try_cast(text[:16] || ':00' || text[17:] as timestamptz)
+                else timezone(zone, try_cast(text[:16] || ':00' || text[17:] as timestamp))
+            end
         when has_offset(text) then try_cast(text as timestamptz)
         when length(text) = 4 then timezone(zone, try_cast(text || '-01-01' as timestamp))
         when length(text) = 7 then timezone(zone, try_cast(text || '-01' as timestamp))
@@ -86,14 +91,15 @@ create or replace temp macro record_key_of(namespace, kind, id, content) as
 -- reference that says the same.
 create or replace temp macro reference_of(written, contained) as
     case
-        when written.reference like '#%' then (
+        when written.reference like '#%' then coalesce(
             'Patient?identifier=' || list_transform(
                 list_filter(
                     from_json(contained, '[{"id":"VARCHAR","resourceType":"VARCHAR","identifier":[{"system":"VARCHAR","value":"VARCHAR"}]}]'),
                     lambda c: '#' || c.id = written.reference and c."resourceType" = 'Patient'
                 ),
                 lambda c: c.identifier[1].system || '|' || c.identifier[1].value
-            )[1]
+            )[1],
+            written.reference
         )
         when written.reference is not null then written.reference
         when written.identifier.value is not null
