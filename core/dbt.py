@@ -32,7 +32,8 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_TARGET_PATH": str(settings.var / "dbt" / "target"),
         "DBT_LOG_PATH": str(settings.var / "dbt" / "logs"),
-        "CUFF_DBT_THREADS": "4" if settings.lake_catalog else "1",
+        # One, on Postgres too: schemas made by several threads at once left views that name a schema never committed.
+        "CUFF_DBT_THREADS": "1",
         "CUFF_DBT_MEMORY_LIMIT": settings.duckdb_memory_limit,
         "CUFF_DBT_DUCKDB_THREADS": str(settings.duckdb_threads),
         "CUFF_DBT_SCANNER": "postgres_scanner" if settings.lake_catalog else "sqlite_scanner",
