@@ -6,7 +6,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def own_server(programs: Path) -> Iterator[Server]:
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
         as_user = ["runuser", "-u", "postgres", "--"]
-    port, password, data = _free_port(), "only for this test", folder / "data"
+    port, password, data = free_port(), "only for this test", folder / "data"
     password_file = folder / "password"
     password_file.write_text(password)
     password_file.chmod(0o644)
@@ -90,8 +91,15 @@ def own_server(programs: Path) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
+
+def wait_until(done: Callable[[], bool], seconds: float, what: str) -> None:
+    """Ask until ``done``. Errors: ``AssertionError`` naming ``what`` when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds:.0f} s"
+        time.sleep(0.2)

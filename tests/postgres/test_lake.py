@@ -6,7 +6,7 @@ from core.lake import current_snapshots, read_lake, write_lake
 from tests.postgres.processes import ROWS, read_until, run_together, write_readings
 
 pytestmark = pytest.mark.postgres
-WRITERS, TRANSACTIONS = 4, 8
+WRITERS, TRANSACTIONS = 4, 6
 
 
 def test_four_writers_lose_nothing_and_readers_see_whole_snapshots(house):
