@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from duckdb import DuckDBPyConnection
 
 from core.dbt import run_dbt
 from core.lake import read_lake, write_lake
@@ -32,8 +33,20 @@ def built(house: Settings) -> Settings:
     with write_lake(house) as lake:
         create_core_tables(lake)
         fill_core_tables(lake, PATIENTS)
+        _forget_the_future(lake)
     _build(house, AS_OF, "--full-refresh")
     return house
+
+
+def _forget_the_future(lake: DuckDBPyConnection) -> None:
+    """What an extract of `AS_OF` cannot hold yet."""
+    tomorrow = f"timestamptz '{AS_OF}' + interval 1 day"
+    for table in FACT_TABLES:
+        lake.execute(f"delete from clinical.core.{table} where greatest(event_at, known_at) >= {tomorrow}")
+        lake.execute(f"update clinical.core.{table} set superseded_at = null, is_current = true "
+                     f"where superseded_at >= {tomorrow}")
+    lake.execute(f"delete from clinical.core.fct_encounters where greatest(started_at, known_at) >= {tomorrow}")
+    lake.execute(f"update clinical.core.dim_patients set died_date = null where died_date > date '{AS_OF}'")
 
 
 def _build(settings: Settings, as_of: date, *arguments: str) -> None:
@@ -42,7 +55,8 @@ def _build(settings: Settings, as_of: date, *arguments: str) -> None:
 
 def _rows(settings: Settings, query: str, key: int = 1) -> Rows:
     with read_lake(settings, ("clinical",)) as lake:
-        return {row[:key]: row[key:] for row in lake.execute(query).fetchall()}
+        return {row[:key]: tuple(round(value, 9) if isinstance(value, float) else value for value in row[key:])
+                for row in lake.execute(query).fetchall()}
 
 
 def _features(settings: Settings) -> Rows:
@@ -102,7 +116,7 @@ def test_nothing_before_a_landmark_changes_a_label(built: Settings) -> None:
     after = _labels(built)
     stayed = labels.keys() & after.keys()
     assert len(stayed) > PATIENTS / 4
-    assert {labels[key][0] for key in stayed} == {0, 1}
+    assert {labels[key][0] for key in stayed} >= {0, 1}
     assert {key: after[key] for key in stayed} == {key: labels[key] for key in stayed}
     assert _features(built) != features  # the mutation did reach the features
 
@@ -134,7 +148,8 @@ def test_a_night_gives_what_a_full_refresh_gives(built: Settings) -> None:
     for key in touched:
         assert key[1] == date(2022, 1, 1)
         full["patient_features"].pop(key), nightly["patient_features"].pop(key)
-    assert nightly == full
+    for table in tables:
+        assert nightly[table] == full[table], table
     dates = {key[1] for key in full["patient_features"]}
     assert {date(2024, 7, 1), later} <= dates
     assert AS_OF not in dates
