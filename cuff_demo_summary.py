@@ -89,7 +89,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         drift.add_row(verdict["as_of"], str(verdict["model_version"]), verdict["verdict"],
                       "\n".join(map(str, verdict["reasons"])))
     console.print(drift)
-    for event in summary["model_events"]:
+    for event in (each for each in summary["model_events"] if each["action"] != "registered"):
         console.print(f"decision: version {event['model_version']} [bold]{event['action']}[/]: {event['why']}",
                       soft_wrap=True)
     for alert in summary["alerts"]:
