@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.result import Ratio
 from core.keys import install_pseudonym_macro, key_bytes
 from core.lake import read_lake
 from core.publication import finish_build, publish, published, start_build
@@ -104,6 +105,24 @@ def _with_truth(settings: Settings, test: "object", truth_path: Path) -> "object
             from test join patients
                 on test.patient_key = patients.patient_key and test.landmark_date::date = patients.landmark_date::date
             """, {"source": SOURCE, "authority": AUTHORITY, "truth": str(truth_path)}).df()
+
+
+def run() -> list[Ratio]:
+    """Simulate, run the pipeline and train, in a house of its own; AUROC over the truth's and over the baselines'."""
+    with tempfile.TemporaryDirectory(prefix="cuff-bench-") as folder:
+        settings = load_settings(var=Path(folder) / "var")
+        return _ratios(measure(settings, simulated_hospital(settings, Path(folder) / "hospital", PATIENTS)))
+
+
+def _ratios(bench: ModelBench) -> list[Ratio]:
+    near = (bench.truth - LARGEST_GAP_TO_TRUTH) / bench.truth
+    note = f"{bench.rows} test rows, {bench.events} events, trained in {bench.train_seconds:.0f} s"
+    return [
+        Ratio("model, near the truth", bench.champion, bench.truth, "AUROC", "the true risk", f">= {near:.4f}", note),
+        Ratio("model, above Framingham", bench.champion, bench.framingham, "AUROC", "Framingham score", ">= 1.0", note),
+        Ratio("model, above regression", bench.champion, bench.logistic_regression, "AUROC", "logistic regression",
+              ">= 1.0", note),
+    ]
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def fit_logistic(rows: "pd.DataFrame") -> Any:
-    """A fitted scikit-learn pipeline with ``predict_proba``. ``rows`` hold the features and ``label``."""
+    """A fitted scikit-learn pipeline with ``predict_proba``. ``rows`` hold the features, ``label`` and ``weight``."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
@@ -22,4 +22,5 @@ def fit_logistic(rows: "pd.DataFrame") -> Any:
         ("categories", make_pipeline(SimpleImputer(strategy="constant", fill_value="missing"),
                                      OneHotEncoder(handle_unknown="ignore")), list(CATEGORICAL)),
     ])
-    return make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(rows[list(FEATURE_NAMES)], rows["label"])
+    pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000))
+    return pipeline.fit(rows[list(FEATURE_NAMES)], rows["label"], logisticregression__sample_weight=rows["weight"])

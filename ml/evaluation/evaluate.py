@@ -46,7 +46,7 @@ class Evaluation:
 def evaluate(test: "pd.DataFrame", risks: dict[str, Floats], rules: GateRules, samples: int, seed: int) -> Evaluation:
     """Judge ``risks`` (name → (rows,) in [0, 1]; ``model`` is ours, the others are compared with it) on ``test``."""
     label = test["label"].to_numpy(dtype="float64")
-    bootstrap = PatientBootstrap(test["patient_key"].to_numpy(), samples, seed)
+    bootstrap = PatientBootstrap(test["patient_key"].to_numpy(), samples, seed, test["weight"].to_numpy())
     made = {name: _statistics(label, risk, rules) for name, risk in risks.items()}
     wanted: dict[str, Statistic] = {}
     for name, statistics in made.items():

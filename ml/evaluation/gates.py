@@ -33,8 +33,10 @@ def apply_gates(evaluation: Evaluation, train_events: int, rules: GateRules) -> 
 
 def _better_than_framingham(evaluation: Evaluation, rules: GateRules) -> Gate:
     ranking, error = (evaluation.differences["framingham"][metric] for metric in ("auroc", "brier"))
+    rule = rules.better_than_framingham
     better = ranking.value > 0 or error.value < 0
-    passed = better and ranking.low > rules.better_than_framingham.auroc_minimum_low and error.low <= 0
+    by_chance = evaluation.events < rule.strict_from_events and ranking.value > -rule.auroc_tolerance
+    passed = (better or by_chance) and ranking.low > rule.auroc_minimum_low and error.low <= 0
     return Gate("better_than_framingham", passed,
                 f"minus Framingham's: AUROC {ranking}; Brier {error.value:.5f} ({error.low:.5f} to {error.high:.5f})")
 

@@ -31,6 +31,8 @@ class Enough(_Strict):
 
 
 class BetterThan(_Strict):
+    strict_from_events: int
+    auroc_tolerance: float
     auroc_minimum_low: float
 
 

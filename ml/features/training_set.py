@@ -18,8 +18,12 @@ MAXIMUM_FEATURE_AGE_DAYS = 31
 def training_set(settings: Settings, published: Published) -> "pd.DataFrame":
     """Every labelled example whose window has closed by ``published.as_of``, in a fixed order.
 
-    Columns: ``patient_key, landmark_date, label`` (0/1) and the features. A landmark whose window is still open is left
-    out whole: by then only its events are labelled, and training on them would overstate the risk.
+    Columns: ``patient_key, landmark_date, label`` (0/1), ``weight`` and the features. A landmark whose window is still open
+    is left out whole: by then only its events are labelled, and training on them would overstate the risk.
+
+    For the same reason ``weight`` is above 1 for who stayed without event: an event is known when it happens, its absence
+    only when the patient is seen again after the window. Each such row also stands for the censored of its landmark
+    (inverse probability of censoring), so that a young landmark does not look riskier than it was.
     """
     with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=published.clinical_snapshot)) as lake:
         return typed(read_training_set(lake, published.as_of.isoformat()))
@@ -30,13 +34,19 @@ def read_training_set(lake: "DuckDBPyConnection", as_of: str) -> "pd.DataFrame":
     columns = ", ".join(f"features.{name}" for name in FEATURE_NAMES)
     return lake.execute(
         f"""
-        select examples.patient_key, examples.landmark_date, examples.label::integer as label, {columns}
-        from clinical.ml.hypertension_examples as examples
+        with examples as (
+            select *, case label when 0 then count(*) filter (where label is distinct from 1) over landmark
+                / count(*) filter (where label = 0) over landmark else 1.0 end as weight
+            from clinical.ml.hypertension_examples
+            where landmark_date + {LABEL_WINDOW_DAYS} <= $as_of::date
+            window landmark as (partition by landmark_date)
+        )
+        select examples.patient_key, examples.landmark_date, examples.label::integer as label, examples.weight, {columns}
+        from examples
         asof join clinical.ml.patient_features as features
             on examples.patient_key = features.patient_key and examples.landmark_date >= features.feature_date
         where
             examples.label is not null
-            and examples.landmark_date + {LABEL_WINDOW_DAYS} <= $as_of::date
             and examples.landmark_date - features.feature_date <= {MAXIMUM_FEATURE_AGE_DAYS}
         order by examples.landmark_date, examples.patient_key
         """,

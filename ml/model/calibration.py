@@ -7,7 +7,7 @@ import numpy as np
 from ml.evaluation.bootstrap import Floats
 
 # Standard deviation of the prior on the slope around 1: with few events the slope stays near 1, with many data speak.
-SLOPE_PRIOR_SD = 0.25
+SLOPE_PRIOR_SD = 0.15
 SMALLEST_SLOPE = 0.05  # never turn the ranking round
 _NEWTON_STEPS = 100
 
@@ -23,19 +23,20 @@ class Recalibration:
         return self.intercept + self.slope * log_odds
 
 
-def fit_recalibration(log_odds: Floats, label: Floats) -> Recalibration:
-    """Penalised maximum likelihood; ``log_odds`` and ``label`` (0/1) of shape (n,). The slope is kept positive."""
+def fit_recalibration(log_odds: Floats, label: Floats, row_weights: Floats | None = None) -> Recalibration:
+    """Penalised maximum likelihood; ``log_odds``, ``label`` (0/1), ``row_weights`` of shape (n,). The slope stays positive."""
+    counted = np.ones_like(log_odds) if row_weights is None else row_weights
     design = np.column_stack([np.ones_like(log_odds), log_odds])
     weights, ridge = np.array([0.0, 1.0]), np.diag([1e-6, 1 / SLOPE_PRIOR_SD**2])
 
     def loss(at: Floats) -> float:
         odds, away = design @ at, at - np.array([0.0, 1.0])
-        return float(np.sum(np.logaddexp(0.0, odds) - label * odds) + 0.5 * away @ ridge @ away)
+        return float(np.sum(counted * (np.logaddexp(0.0, odds) - label * odds)) + 0.5 * away @ ridge @ away)
 
     for _ in range(_NEWTON_STEPS):
         fitted = 0.5 * (1 + np.tanh(0.5 * (design @ weights)))  # the logistic function, without overflow
-        gradient = design.T @ (label - fitted) - ridge @ (weights - np.array([0.0, 1.0]))
-        information = (design.T * (fitted * (1 - fitted))) @ design + ridge
+        gradient = design.T @ (counted * (label - fitted)) - ridge @ (weights - np.array([0.0, 1.0]))
+        information = (design.T * (counted * fitted * (1 - fitted))) @ design + ridge
         step = np.linalg.solve(information, gradient)
         while loss(weights + step) > loss(weights) + 1e-12 and np.abs(step).max() > 1e-12:
             step = step / 2  # a full step may overshoot where almost all fitted values are 0 or 1

@@ -43,6 +43,8 @@ def model_card(split: Split, evaluation: Evaluation, gates: list[Gate], tags: di
         *(f"| {f.name} | {f.unit} | {'yes' if f.direction else ''} | {f.description} |" for f in FEATURES), "",
         "## Limits", "",
         "- Labels are what the hospital recorded: who does not come is not found to have hypertension.",
+        "- Who was not seen again after a window counts through those who were (weights by landmark): this assumes that "
+        "leaving has nothing to do with the risk.",
         "- Parental history is not among the features yet.",
         "- Subgroups with few events have wide intervals; absence of evidence is not evidence of fairness.", "",
         "## Provenance", "", *(f"- {name}: `{value}`" for name, value in sorted(tags.items())), "",

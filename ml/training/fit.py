@@ -31,9 +31,9 @@ class TreeParameters:
 
 def fit_model(train: "pd.DataFrame", calibration: "pd.DataFrame", parameters: TreeParameters, seed: int,
               threads: int) -> RiskModel:
-    """Fit prior and trees on ``train``, then recalibrate on ``calibration``; both hold the features and ``label``."""
+    """Fit prior and trees on ``train``, then recalibrate on ``calibration``: features, ``label``, ``weight``."""
     raw = fit_uncalibrated(train, parameters, seed, threads)
-    fitted = fit_recalibration(raw.raw_log_odds(calibration), labels(calibration))
+    fitted = fit_recalibration(raw.raw_log_odds(calibration), labels(calibration), weights(calibration))
     return RiskModel(raw.trees, raw.prior, fitted)
 
 
@@ -41,9 +41,9 @@ def fit_uncalibrated(train: "pd.DataFrame", parameters: TreeParameters, seed: in
     """Prior and trees alone."""
     from catboost import CatBoostClassifier, Pool
 
-    prior = fit_recalibration(logit(framingham_from_features(train, "mean_12m")), labels(train))
+    prior = fit_recalibration(logit(framingham_from_features(train, "mean_12m")), labels(train), weights(train))
     pool = Pool(model_matrix(train), labels(train), cat_features=list(CATEGORICAL),
-                baseline=prior_log_odds(train, prior).reshape(-1, 1))
+                weight=weights(train), baseline=prior_log_odds(train, prior).reshape(-1, 1))
     trees = CatBoostClassifier(**catboost_arguments(parameters, seed, threads))
     trees.fit(pool)
     return RiskModel(trees, prior, _UNCALIBRATED)
@@ -62,3 +62,7 @@ def catboost_arguments(parameters: TreeParameters, seed: int, threads: int) -> d
 
 def labels(rows: "pd.DataFrame") -> Floats:
     return np.asarray(rows["label"], dtype=np.float64)
+
+
+def weights(rows: "pd.DataFrame") -> Floats:
+    return np.asarray(rows["weight"], dtype=np.float64)

@@ -22,7 +22,7 @@ from ml.features.training_set import training_set
 from ml.model.calibration import fit_recalibration
 from ml.model.risk_model import RiskModel
 from ml.tracking import git_commit, log_model, mlflow_client, training_run
-from ml.training.fit import catboost_arguments, fit_model, labels
+from ml.training.fit import catboost_arguments, fit_model, labels, weights
 from ml.training.outcome import TrainingOutcome
 from ml.training.report import metric_values, synthetic_example, write_report
 from ml.training.search import Search, search_parameters
@@ -103,7 +103,8 @@ def _baselines(split: Split) -> dict[str, Floats]:
     """Framingham as published and recalibrated to this hospital, both from the newest reading; logistic regression."""
     import numpy as np
 
-    local = fit_recalibration(logit(framingham_from_features(split.calibration, "last")), labels(split.calibration))
+    local = fit_recalibration(logit(framingham_from_features(split.calibration, "last")),
+                              labels(split.calibration), weights(split.calibration))
     published_score = framingham_from_features(split.test, "last")
     logistic = fit_logistic(split.train)
     return {

@@ -17,10 +17,13 @@ _BINS = 10
 _SHAP_ROWS = 2000
 
 
-def calibration_plot(path: Path, label: Floats, risk: Floats) -> None:
+def calibration_plot(path: Path, label: Floats, risk: Floats, weight: Floats) -> None:
     """Observed against predicted by tenths of predicted risk."""
     tenths = np.array_split(np.argsort(risk, kind="stable"), _BINS)
-    points = np.array([(risk[rows].mean(), label[rows].mean()) for rows in tenths if rows.size])
+    points = np.array([
+        (np.average(risk[rows], weights=weight[rows]), np.average(label[rows], weights=weight[rows]))
+        for rows in tenths if rows.size
+    ])
     axes = _axes("Calibration, tenths of risk", "predicted one-year risk", "observed")
     top = float(points.max()) * 1.1
     axes.plot([0, top], [0, top], color="grey", linewidth=1)
@@ -28,11 +31,11 @@ def calibration_plot(path: Path, label: Floats, risk: Floats) -> None:
     _save(axes, path)
 
 
-def roc_plot(path: Path, label: Floats, risk: Floats, area: Estimate) -> None:
+def roc_plot(path: Path, label: Floats, risk: Floats, weight: Floats, area: Estimate) -> None:
     """The ROC curve at hundredths of the false positive rate."""
     order = np.argsort(-risk, kind="stable")
-    found = np.cumsum(label[order]) / label.sum()
-    false = np.cumsum(1 - label[order]) / (1 - label).sum()
+    found = np.cumsum((weight * label)[order]) / (weight @ label)
+    false = np.cumsum((weight * (1 - label))[order]) / (weight @ (1 - label))
     grid = np.linspace(0, 1, 101)
     axes = _axes(f"ROC, area {area}", "false positive rate", "true positive rate")
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
@@ -40,13 +43,12 @@ def roc_plot(path: Path, label: Floats, risk: Floats, area: Estimate) -> None:
     _save(axes, path)
 
 
-def net_benefit_plot(path: Path, label: Floats, risk: Floats, bands: Bands) -> None:
+def net_benefit_plot(path: Path, label: Floats, risk: Floats, weight: Floats, bands: Bands) -> None:
     """Net benefit by threshold, beside treating everybody and treating nobody."""
     thresholds = np.linspace(0.005, min(0.3, 2 * bands.high + 0.04), 60)
-    once = np.ones((1, label.size))
     axes = _axes("Net benefit", "threshold risk", "net benefit per patient")
     for name, score in (("model", risk), ("everybody", np.ones_like(risk))):
-        axes.plot(thresholds, [float(net_benefit(label, score, t)(once)[0]) for t in thresholds], label=name)
+        axes.plot(thresholds, [float(net_benefit(label, score, t)(weight[None, :])[0]) for t in thresholds], label=name)
     axes.axhline(0, color="grey", linewidth=1, label="nobody")
     for threshold in (bands.moderate, bands.high):
         axes.axvline(threshold, color="lightgrey", linewidth=1)

@@ -13,6 +13,7 @@ from ml.evaluation.rules import GateRules
 from ml.features.catalog import FEATURES
 from ml.model.risk_model import RiskModel
 from ml.training.card import model_card
+from ml.training.fit import weights
 from ml.training.plots import calibration_plot, net_benefit_plot, roc_plot, shap_plot
 from ml.training.split import Split
 
@@ -48,10 +49,10 @@ def write_report(folder: Path, model: RiskModel, split: Split, evaluation: Evalu
                  tags: dict[str, str], rules: GateRules) -> None:
     """Write ``evaluation.json``, ``model_card.md`` and four plots into ``folder``."""
     label = split.test["label"].to_numpy(dtype="float64")
-    risk = model.predict(split.test)
-    calibration_plot(folder / "calibration.png", label, risk)
-    roc_plot(folder / "roc.png", label, risk, evaluation.model["auroc"])
-    net_benefit_plot(folder / "net_benefit.png", label, risk, rules.bands)
+    risk, weight = model.predict(split.test), weights(split.test)
+    calibration_plot(folder / "calibration.png", label, risk, weight)
+    roc_plot(folder / "roc.png", label, risk, weight, evaluation.model["auroc"])
+    net_benefit_plot(folder / "net_benefit.png", label, risk, weight, rules.bands)
     shap_plot(folder / "shap_summary.png", model, split.test)
     document = asdict(evaluation) | {"gates": [asdict(gate) for gate in gates]}
     (folder / "evaluation.json").write_text(json.dumps(_without_nan(document), indent=1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.training.fit import TreeParameters, fit_uncalibrated, labels
+from ml.training.fit import TreeParameters, fit_uncalibrated, labels, weights
 
 if TYPE_CHECKING:
     import optuna
@@ -46,7 +46,7 @@ def search_parameters(train: "pd.DataFrame", seconds: int, seed: int, threads: i
         for fitted_on, judged_on in folds:
             judged = train.iloc[judged_on]
             odds = fit_uncalibrated(train.iloc[fitted_on], parameters, seed, threads).raw_log_odds(judged)
-            losses.append(float(np.mean(np.logaddexp(0.0, odds) - labels(judged) * odds)))
+            losses.append(float(np.average(np.logaddexp(0.0, odds) - labels(judged) * odds, weights=weights(judged))))
         return float(np.mean(losses))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -58,18 +58,24 @@ def test_too_few_events_to_judge() -> None:
     (estimate(0.01, 0.02), estimate(0.0001, 0.001), True),
     (estimate(-0.001, 0.015), estimate(-0.001, 0.001), True),
     (estimate(-0.001, 0.015), estimate(0.0001, 0.001), False),  # better in nothing
-    (estimate(0.01, 0.05), estimate(-0.001, 0.001), False),  # a large loss cannot be ruled out
+    (estimate(0.01, 0.08), estimate(-0.001, 0.001), False),  # a large loss cannot be ruled out
     (estimate(0.01, 0.02), estimate(0.002, 0.001), False),  # ranks better, but its risks are surely worse
 ])
 def test_better_than_framingham(auroc: Estimate, brier: Estimate, passes: bool) -> None:
     expected = set() if passes else {"better_than_framingham"}
-    assert failed(with_difference("framingham", auroc=auroc, brier=brier)) == expected
+    assert failed(replace(with_difference("framingham", auroc=auroc, brier=brier), events=400)) == expected
+
+
+@pytest.mark.parametrize(("auroc", "passes"), [(estimate(-0.01, 0.03), True), (estimate(-0.03, 0.02), False)])
+def test_with_few_events_a_small_loss_to_framingham_is_chance(auroc: Estimate, passes: bool) -> None:
+    expected = set() if passes else {"better_than_framingham"}
+    assert failed(with_difference("framingham", auroc=auroc, brier=estimate(0.0001, 0.001))) == expected
 
 
 @pytest.mark.parametrize(("slope", "passes"), [
     (estimate(0.75, 0.2), True),  # outside, but the interval reaches in
     (estimate(0.7, 0.05), False),  # surely outside
-    (estimate(0.5, 0.4), False),  # bad outright, however wide
+    (estimate(0.4, 0.5), False),  # bad outright, however wide
     (estimate(1.4, 0.1), False),
 ])
 def test_calibration_slope(slope: Estimate, passes: bool) -> None:

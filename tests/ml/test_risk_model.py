@@ -26,7 +26,7 @@ def split() -> Split:
     drawn = draw(1500)
     rows = drawn.examples.dropna(subset=["label"]).merge(
         drawn.features, left_on=["patient_key", "landmark_date"], right_on=["patient_key", "feature_date"])
-    return split_by_time(typed(rows.astype({"label": int})))
+    return split_by_time(typed(rows.astype({"label": int}).assign(weight=1.0)))
 
 
 @pytest.fixture(scope="module")

@@ -89,3 +89,14 @@ def test_five_hundred_resamples_of_five_thousand_rows_take_seconds() -> None:
     PatientBootstrap(np.arange(5000), 500, 1).estimate(
         {"auroc": stat.auroc(label, risk), "slope": stat.calibration_slope(label, risk)})
     assert time.process_time() - started < 6
+
+
+def test_row_weights_stand_for_rows_that_were_not_seen() -> None:
+    label, risk = drawn(2000)
+    seen = (label == 1) | (np.random.default_rng(5).random(2000) < 0.5)
+    weight = np.where(label[seen] == 1, 1.0, (label == 0).sum() / (label[seen] == 0).sum())
+    ratio = stat.observed_to_expected(label[seen], risk[seen])
+    plain = PatientBootstrap(np.arange(seen.sum()), 20, 1).estimate({"r": ratio})["r"].value
+    weighted = PatientBootstrap(np.arange(seen.sum()), 20, 1, weight).estimate({"r": ratio})["r"].value
+    whole = once(stat.observed_to_expected(label, risk), 2000)
+    assert abs(weighted - whole) < 0.1 < plain - whole

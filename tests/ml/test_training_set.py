@@ -50,3 +50,11 @@ def test_the_same_snapshot_reads_the_same_after_a_later_build(settings: Settings
     before = training_set(settings, first)
     publish_hospital(settings, draw(60, seed=6))
     pd.testing.assert_frame_equal(training_set(settings, first), before)
+
+
+def test_who_stayed_also_stands_for_who_was_not_seen_again(settings: Settings, drawn: Drawn) -> None:
+    found = training_set(settings, publish_hospital(settings, drawn))
+    for landmark, rows in found.groupby("landmark_date"):
+        everybody = drawn.examples[pd.to_datetime(drawn.examples["landmark_date"]) == landmark]
+        assert rows["weight"].sum() == pytest.approx(len(everybody))
+        assert (rows.loc[rows["label"] == 1, "weight"] == 1).all()
