@@ -141,7 +141,7 @@ class FhirReader:
         read = quick.read_lines if by_line else quick.read_documents
         try:
             aside = read(self._connection, files, longest)
-        except duckdb.Error:
+        except (duckdb.Error, UnicodeDecodeError):  # the latter when DuckDB cuts its message within a character
             if len(files) == 1:
                 return {files[0].file_no}
             middle = len(files) // 2

@@ -1,0 +1,55 @@
+"""Out of quarantine: after the mapping was mended, what can be used lands once and the ledger still balances."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.ehr.landed import query
+
+from core.errors import InputError
+from core.settings import Settings
+from ehr.ingest import ingest
+from ehr.ledger import ledger_totals
+from ehr.quarantine import list_quarantine
+from ehr.replay import replay
+
+LATIN = (
+    "MSH|^~\\&|LAB|CLINIC|CUFF|CUFF|20240305100000||ADT^A04|m1|P|2.5{charset}\r"
+    "PID|1||77^^^CLINIC^MR||Müller^Ann||19610714|F\r"
+)
+
+
+def test_message_lands_once_its_charset_is_declared(settings: Settings, tmp_path: Path) -> None:
+    settings.sources_file = tmp_path / "sources.toml"
+    settings.sources_file.write_text('[source.clinic]\nsending_facilities = ["CLINIC"]\n')
+    file = tmp_path / "a.hl7"
+    file.write_bytes(LATIN.format(charset="").encode("latin-1"))
+    summary = ingest(settings, [file], source_id="clinic")
+    assert [row.reason_code for row in list_quarantine(settings)] == ["charset_mismatch"]
+    assert summary.balanced
+
+    settings.sources_file.write_text(
+        '[source.clinic]\nsending_facilities = ["CLINIC"]\ndefault_charset = "iso-8859-1"\n'
+    )
+    replayed = replay(settings, reason_code="charset_mismatch")
+    assert (replayed.payloads, replayed.tried, replayed.resolved, replayed.accepted) == (1, 1, 1, 1)
+    assert query(settings, "select count(*) from clinical.raw.hl7v2_messages") == [(1,)]
+    assert list_quarantine(settings) == []
+    lines = ledger_totals(settings)
+    assert all(line.balances for line in lines)
+    assert sum(line.quarantined for line in lines) == 0
+    assert sum(line.accepted for line in lines if line.unit == "message") == 1
+    with pytest.raises(InputError, match="no open quarantine entry"):
+        replay(settings)
+
+
+def test_what_is_still_broken_stays_in_quarantine(settings: Settings, tmp_path: Path) -> None:
+    good = {"resourceType": "Patient", "id": "p1", "gender": "female"}
+    file = tmp_path / "a.ndjson"
+    file.write_text(json.dumps(good) + "\n{broken\n")
+    ingest(settings, [file])
+    before = ledger_totals(settings)
+    replayed = replay(settings, quarantine_id=list_quarantine(settings)[0].quarantine_id)
+    assert (replayed.resolved, replayed.accepted) == (0, 0)
+    assert ledger_totals(settings) == before
+    assert query(settings, "select count(*) from clinical.raw.fhir_patients") == [(1,)]
