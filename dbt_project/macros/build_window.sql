@@ -5,7 +5,7 @@
 
 
 {#
-    Rows the published build does not hold yet. All rows, when tables are made from nothing or one of them is missing:
+    Rows the published build does not hold yet. All rows, when tables are made from nothing or one to be built is missing:
     an incremental model that was added since must see every patient, not only the changed ones.
 #}
 {% macro new_in_build(relation='') -%}
@@ -21,7 +21,7 @@
     {% if flags.FULL_REFRESH or var('since_batch_id') | int == 0 -%}
         {{ return(true) }}
     {%- endif %}
-    {% for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized == 'incremental' -%}
+    {% for node in graph.nodes.values() if node.config.materialized == 'incremental' and node.unique_id in selected_resources -%}
         {% if not load_relation(api.Relation.create(node.database, node.schema, node.alias, type='table')) -%}
             {{ return(true) }}
         {%- endif %}

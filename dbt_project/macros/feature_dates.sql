@@ -21,3 +21,19 @@
         "month(feature_date) not in (1, 7)",
     ]) }}
 {%- endmacro %}
+
+
+{# Examples to work out: changed patients', landmarks the table lacks, and censored ones that may have matured meanwhile. #}
+{% macro and_open_example(date_expression, patient_expression) -%}
+    {% set changed = ref('int_patients__changed') -%}
+    {% if is_incremental() -%}
+        and (
+            {{ patient_expression }} in (select patient_key from {{ changed }})
+            or {{ date_expression }} not in (select distinct landmark_date from {{ this }})
+            or ({{ patient_expression }}, {{ date_expression }}) in (
+                select (patient_key, landmark_date) from {{ this }}
+                where outcome = 'censored' and {{ is_matured('landmark_date') }}
+            )
+        )
+    {%- endif %}
+{%- endmacro %}

@@ -19,17 +19,7 @@ landmarks as (
     where
         eligibility.is_landmark
         and eligibility.is_eligible
-        {% set changed = ref('int_patients__changed') -%}
-        {% if is_incremental() -%}
-        and (
-            eligibility.patient_key in (select patient_key from {{ changed }})
-            or eligibility.feature_date not in (select distinct landmark_date from {{ this }})
-            or (eligibility.patient_key, eligibility.feature_date) in (
-                select (patient_key, landmark_date) from {{ this }}
-                where outcome = 'censored' and {{ is_matured('landmark_date') }}
-            )
-        )
-        {%- endif %}
+        {{ and_open_example('eligibility.feature_date', 'eligibility.patient_key') }}
 
 ),
 

@@ -126,7 +126,8 @@ bmi_features as (
         arg_max(bmi_kg_m2, newest_order) as bmi_last_kg_m2,
         case
             when count(distinct event_at) filter (where is_recent and bmi_kg_m2 is not null) >= 2
-                then arg_max(bmi_kg_m2, newest_order) filter (where is_recent)
+                then
+                    arg_max(bmi_kg_m2, newest_order) filter (where is_recent)
                     - arg_min(bmi_kg_m2, newest_order) filter (where is_recent)
         end as bmi_change_12m_kg_m2,
     from bmi_points
@@ -153,7 +154,7 @@ drug_features as (
     select
         spine.patient_key,
         spine.feature_date,
-        count(distinct (medications.code_system, medications.code)) as drug_count_12m,
+        count(distinct row(medications.code_system, medications.code)) as drug_count_12m,
     from spine
     inner join {{ ref('fct_medications') }} as medications
         on spine.patient_key = medications.patient_key and {{ known_by('medications', 'spine.cutoff_at') }}
