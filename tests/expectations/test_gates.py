@@ -13,6 +13,7 @@ from expectations.gates import GateOutcome, require, run_gate
 from tests.expectations.good_data import AS_OF, fill_marts, fill_raw
 
 CANARY = "Quillfeather"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
