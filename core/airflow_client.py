@@ -69,11 +69,10 @@ class AirflowClient:
 
     def keep_pool(self, name: str, slots: int, description: str) -> None:
         """Make the pool, or set its slots when it is there."""
-        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
-        response = self._request("POST", "/pools", json=body)
+        body = {"slots": slots, "description": description, "include_deferred": False}
+        response = self._request("POST", "/pools", json={"name": name} | body)
         if response.status_code == httpx.codes.CONFLICT:
-            response = self._request("PATCH", f"/pools/{name}", params={"update_mask": "slots"},
-                                     json={"pool": name, "slots": slots})
+            response = self._request("PATCH", f"/pools/{name}", json={"pool": name} | body)
         response.raise_for_status()
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:

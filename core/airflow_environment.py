@@ -15,14 +15,6 @@ from core.settings import PROJECT_ROOT, Settings
 
 USERNAME = "admin"
 PARALLEL_TASKS = 2  # task processes at once, one per core
-# Imported once by the process that task processes are forked from: dbt, Great Expectations and MLflow cost four to nine
-# seconds of a core each, and a night would pay for them in every task.
-PRELOADED = (
-    "airflow.executors.local_executor", "airflow.sdk.execution_time.supervisor",
-    "airflow.sdk.execution_time.task_runner", "cosmos.airflow.task_group", "cosmos.converter", "dbt.cli.main",
-    "dbt.adapters.duckdb", "duckdb", "pandas", "sklearn.linear_model", "matplotlib.pyplot", "great_expectations",
-    "mlflow.tracking", "mlflow.pyfunc", "catboost", "evidently", "evidently.presets", "feast",
-)
 
 
 def airflow_home(settings: Settings) -> Path:
@@ -66,7 +58,6 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
             "simple_auth_manager_passwords_file": password_file(settings),
             "execution_api_server_url": f"{base_url(settings)}/execution/",
             "hostname_callable": "airflow.utils.net.get_host_ip_address",
-            "mp_forkserver_preload": ",".join(PRELOADED),
         },
         "api": {
             "host": "127.0.0.1", "port": settings.airflow_port, "base_url": base_url(settings), "workers": 1,
@@ -79,7 +70,6 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
             "print_stats_interval": 0,
         },
         "scheduler": {
-            "mp_start_method": "forkserver",
             "scheduler_idle_sleep_time": 0.5, "trigger_timeout_check_interval": 60, "enable_health_check": False,
             "task_instance_heartbeat_timeout": 60,
         },

@@ -1,0 +1,111 @@
+"""What the demo must have done, seen from outside: in its summary, in Airflow's database, on the disk."""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.airflow_environment import airflow_home, airflow_password, log_folder
+from core.champion import champion_version
+from core.publication import published
+
+pytestmark = [pytest.mark.slow, pytest.mark.airflow]
+
+
+def test_every_dag_of_both_nights_ran_and_succeeded(demo):
+    runs = Counter((run["night"], run["dag_id"]) for run in demo.summary["dag_runs"])
+    for night in (1, 2):
+        for dag_id in ("ingest_ehr_extracts", "build_warehouse", "materialize_features"):
+            assert runs[night, dag_id] == 1
+        assert runs[night, "score_patients"] >= 1
+    assert runs[1, "retrain_model"] == 1
+    assert {run["state"] for run in demo.summary["dag_runs"]} == {"success"}
+
+
+def test_each_dbt_model_shows_as_a_task_that_followed_dbt(demo):
+    with closing(sqlite3.connect(airflow_home(demo.house) / "airflow.db")) as database:
+        nodes = database.execute(
+            "select task_id, state, count(*) from task_instance where task_id like 'warehouse.%' group by 1, 2").fetchall()
+    assert len(nodes) > 15
+    assert {(state, runs) for _, state, runs in nodes} == {("success", 2)}
+
+
+def test_the_summary_tells_what_came_of_it(demo):
+    assert demo.summary["ledger_balances"]
+    assert {line["unit"] for line in demo.summary["ledger"]} == {"file", "message", "resource"}
+    assert demo.summary["published"]["as_of"] == "2026-01-31"
+    assert published(demo.house).build_id == demo.summary["published"]["build_id"] == 2
+    for mart in ("core.dim_patients", "core.fct_blood_pressure", "ml.patient_features", "ml.hypertension_examples"):
+        assert demo.summary["marts"][mart] > 0
+    assert all(gate["passed"] for gate in demo.summary["gates"])
+    assert {"landed", "marts", "training_set"} <= {gate["suite"] for gate in demo.summary["gates"]}
+    decisions = [event["action"] for event in demo.summary["model_events"]]
+    assert decisions[0] == "registered"
+    assert decisions[1] in ("promoted", "held")
+    assert 0 <= demo.summary["model_events"][1]["evidence"]["metrics"]["test_auroc"] <= 1
+    assert 0 < demo.summary["peak_memory_mb"] < 4000
+    for shown in ("Ledger", "Published marts", "Models, on test rows", "Drift", "decision: version 1"):
+        assert shown in demo.output
+
+
+def test_a_champion_scores_and_is_watched_and_without_one_nobody_is_scored(demo):
+    ran = {run["dag_id"] for run in demo.summary["dag_runs"]}
+    if champion_version(demo.house) is None:
+        assert "monitor_drift" not in ran
+        assert demo.summary["drift"] == []
+    else:
+        assert "monitor_drift" in ran
+        assert demo.summary["drift"][0]["as_of"] == "2026-01-01"
+        assert demo.summary["drift"][0]["verdict"] in ("fine", "insufficient_data")
+        assert demo.summary["drift"][-1]["as_of"] == "2026-01-31"
+
+
+def test_nothing_of_the_demo_keeps_running(demo):
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("AIRFLOW_HOME") == str(airflow_home(demo.house)):
+                left.append(process.name())
+        except psutil.Error:
+            continue  # another user's process, or one that ended meanwhile
+    assert left == []
+
+
+def test_planted_values_appear_nowhere_outside_what_the_hospital_sent(demo, planted):
+    assert len(planted) > 50
+    needles = [value.encode() for value in planted]
+    searched, found = 0, []
+    for path in readable_files(demo.house.var, without=demo.house.extracts_dir):
+        searched += 1
+        content = path.read_bytes()
+        if any(needle in content for needle in needles):
+            found.append(str(path.relative_to(demo.house.var)))
+    assert searched > 100
+    assert found == []
+
+
+def test_xcom_holds_numbers_and_states_alone(demo):
+    with closing(sqlite3.connect(airflow_home(demo.house) / "airflow.db")) as database:
+        kept = database.execute("select key, value from xcom").fetchall()
+    assert kept
+    keys = Counter(key for key, _ in kept)
+    assert set(keys) <= {"return_value", "node_states", "skipmixin_key"}
+    for key, value in kept:
+        if key == "return_value":
+            assert str(value) in ("true", "false", "null") or str(value).isdigit()
+
+
+def test_secrets_of_airflow_are_for_their_owner_alone_and_never_logged(demo):
+    home = airflow_home(demo.house)
+    for name in ("passwords.json", "secrets.json"):
+        assert (home / name).stat().st_mode & 0o777 == 0o600
+    password = airflow_password(demo.house).encode()
+    assert [path for path in readable_files(log_folder(demo.house)) if password in path.read_bytes()] == []
+
+
+def readable_files(folder: Path, without: Path | None = None) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("truth-")
+            and (without is None or not path.is_relative_to(without))]
