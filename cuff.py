@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -33,11 +34,17 @@ out, err = Console(), Console(stderr=True)
 def main() -> None:
     """Run a command; every error is one line on standard error and the exit code of its kind (`core.errors`)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     try:
         app()
     except CuffError as error:
         err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(error.exit_code)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "CUFF_" + "_".join(map(str, first["loc"])).upper()
+        err.print(f"error: setting {name}: {first['msg']}; see .env.example", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -77,7 +84,11 @@ def simulate(
     )  # fmt: skip
     with _progress("simulating", as_json) as advance:
         summary = simulate_hospital(folder, options, advance)
-    _show(dataclasses.asdict(summary), as_json, f"Written to {folder}")
+    document = {
+        "out": summary.out, "truth_path": summary.truth_path, "patients": summary.patients, "files": summary.files,
+        "size_bytes": summary.size_bytes, "resources": summary.resources, "messages": summary.messages,
+    }  # fmt: skip
+    _show(document | ({"counts": summary.counts} if as_json else {}), as_json, f"Written to {folder}")
 
 
 @app.command(epilog="Example: cuff ingest ../shared/data/fhir_bundles")
@@ -127,7 +138,8 @@ def build(
 
         try:
             require(run_gate(settings, "landed", started.build_id))
-            arguments = ("--full-refresh",) if rebuild_all else ()
+            # dbt would print its own log to standard output; the file under var/dbt/logs has it all.
+            arguments = ("--quiet", *(("--full-refresh",) if rebuild_all else ()))
             run_dbt(settings, "build", started, *arguments, on_node=node_ended)
             finish_build(settings, started.build_id, manifest_hash(settings))
             require(run_gate(settings, "marts", started.build_id))
@@ -323,7 +335,7 @@ def _progress(label: str, as_json: bool) -> Iterator[Callable[[int, int | None],
     """A bar on standard error, none for machines."""
     label_column = TextColumn("{task.description}")
     columns = (SpinnerColumn(), label_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=as_json) as bar:
+    with Progress(*columns, console=err, transient=True, disable=as_json or not err.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -41,7 +41,7 @@ def split_by_time(examples: "pd.DataFrame") -> Split:
     if len(known) < 2:
         raise ModelError(
             f"{len(landmarks)} labelled landmarks are too few to train, calibrate and test apart in time; "
-            "ingest a longer history (about four years) and build again")
+            "ingest a longer history (five years or more) and build again")
     calibrating = known[len(known) - max(1, round(CALIBRATION_SHARE * len(known))):]
     training = known[:len(known) - len(calibrating)]
     parts = (examples[dates.isin(chosen)].reset_index(drop=True) for chosen in (training, calibrating, tested))
