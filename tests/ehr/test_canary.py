@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.ehr.landed import query
 
 from core.settings import Settings
 from core.store import Quarantine, store_session
@@ -16,6 +15,7 @@ from ehr.ingest import ingest
 from ehr.landing import HL7_TABLES
 from ehr.quarantine import list_quarantine
 from ehr.replay import replay
+from tests.ehr.landed import query
 
 CANARIES = ("Quillfeather", "Zephyrine", "4471180934", "Larkspur Crescent", "0155501987", "quill@feather.example")
 NOTE = "Zephyrine Quillfeather, MRN 4471180934, 9 Larkspur Crescent, call 0155501987, quill@feather.example"
@@ -83,8 +83,8 @@ def test_planted_people_appear_nowhere(
     summary = ingest(settings, [tmp_path / "delivery"])
     assert summary.balanced
     replay(settings)
-    tables = [row[0] for row in query(
-        settings, "select table_name from duckdb_tables() where database_name = 'clinical' and schema_name = 'raw'")]  # fmt: skip
+    in_raw = "select table_name from duckdb_tables() where database_name = 'clinical' and schema_name = 'raw'"
+    tables = [row[0] for row in query(settings, in_raw)]
     assert set(HALF_DOZEN) <= set(tables)
     landed = {table: query(settings, f"select cast(t as varchar) from clinical.raw.{table} as t") for table in tables}
     assert all(landed[table] for table in HALF_DOZEN), "the planted resources must land for this test to mean anything"

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.ehr.landed import query
 
 from core.errors import ArchiveError, InputError
 from core.keys import pseudonym
@@ -22,6 +21,7 @@ from ehr.identity import reveal
 from ehr.ingest import IngestSummary, ingest
 from ehr.ledger import ledger_totals
 from ehr.quarantine import count_by_reason, list_quarantine, show_quarantine
+from tests.ehr.landed import query
 
 SHARED_DATA = PROJECT_ROOT.parent / "shared" / "data"
 TEST_KEY = b"0123456789abcdef0123456789abcdef"

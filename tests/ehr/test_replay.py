@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.ehr.landed import query
 
 from core.errors import InputError
 from core.settings import Settings
@@ -12,6 +11,7 @@ from ehr.ingest import ingest
 from ehr.ledger import ledger_totals
 from ehr.quarantine import list_quarantine
 from ehr.replay import replay
+from tests.ehr.landed import query
 
 LATIN = (
     "MSH|^~\\&|LAB|CLINIC|CUFF|CUFF|20240305100000||ADT^A04|m1|P|2.5{charset}\r"

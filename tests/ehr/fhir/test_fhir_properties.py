@@ -9,9 +9,9 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.ehr.fhir.reading import Reading, open_landing_tables, read_fhir
 
 from ehr.fhir.allow_list import HANDLED_TYPES, declared_fields
+from tests.ehr.fhir.reading import Reading, open_landing_tables, read_fhir
 
 texts = st.one_of(
     st.text(max_size=12),
