@@ -77,39 +77,58 @@ edges as (
 
 ),
 
-nodes as (
+{# Everyone linked by now is one patient; everyone ever linked is one group. #}
+{% for name, condition in [('component', 'is_linked'), ('group', 'true')] -%}
+{{ name }}_edges as (
 
-    select distinct person_key from edges
+    select distinct person_key, other_person_key from edges where {{ condition }}
+
+),
+
+-- Most persons are linked to one other: labels travel between the few who are linked to several, and reach the rest at the end.
+{{ name }}_hubs as (
+
+    select person_key from {{ name }}_edges group by person_key having count(*) > 1
+
+),
+
+{{ name }}_hub_edges as (
+
+    select * from {{ name }}_edges
+    where
+        person_key in (select person_key from {{ name }}_hubs)
+        and other_person_key in (select person_key from {{ name }}_hubs)
 
 ),
 
 -- Connected components by spreading the smallest label until nothing changes; only changed labels travel on.
-component_labels(person_key, label) using key (person_key) as (
+{{ name }}_hub_labels(person_key, label) using key (person_key) as (
 
-    select person_key, person_key from nodes
+    select person_key, person_key from {{ name }}_hubs
     union
     select other.person_key, min(spread.label)
-    from component_labels as spread
-    inner join edges on spread.person_key = edges.person_key and edges.is_linked
-    inner join recurring.component_labels as other on edges.other_person_key = other.person_key
+    from {{ name }}_hub_labels as spread
+    inner join {{ name }}_hub_edges as hub_edges on spread.person_key = hub_edges.person_key
+    inner join recurring.{{ name }}_hub_labels as other on hub_edges.other_person_key = other.person_key
     where spread.label < other.label
     group by other.person_key
 
 ),
 
-group_labels(person_key, label) using key (person_key) as (
+{{ name }}_labels as (
 
-    select person_key, person_key from nodes
-    union
-    select other.person_key, min(spread.label)
-    from group_labels as spread
-    inner join edges on spread.person_key = edges.person_key
-    inner join recurring.group_labels as other on edges.other_person_key = other.person_key
-    where spread.label < other.label
-    group by other.person_key
+    select person_key, label from {{ name }}_hub_labels
+    union all
+    select
+        leaves.person_key,
+        coalesce(hubs.label, least(leaves.person_key, leaves.other_person_key)) as label,
+    from {{ name }}_edges as leaves
+    left join {{ name }}_hub_labels as hubs on leaves.other_person_key = hubs.person_key
+    where leaves.person_key not in (select person_key from {{ name }}_hubs)
 
 ),
 
+{% endfor -%}
 labelled as (
 
     select
