@@ -29,7 +29,7 @@ from cuff_demo_summary import print_summary, summarise, was_retraining_asked_for
 
 HISTORY_ENDS, NIGHT_2_ENDS = date(2026, 1, 1), date(2026, 1, 31)
 YEARS = 5
-SEARCH_SECONDS = 20
+SEARCH_SECONDS, BOOTSTRAP_SAMPLES = 15, 200
 _QUIET_SECONDS = 5  # an asset starts its DAG within two
 _NIGHT_SECONDS = 1800
 _MEMORY_SECONDS = 4
@@ -170,6 +170,7 @@ def demo_house(settings: Settings) -> Settings:
         "var": var, "ops_url": "", "vault_url": "", "mlflow_url": "", "mlflow_artifacts": "", "lake_catalog": "",
         "lake_data": "", "landing_dir": None, "smtp_url": "", "webhook_url": "", "nightly_cron": "",
         "training_search_seconds": min(settings.training_search_seconds, SEARCH_SECONDS),
+        "bootstrap_samples": min(settings.bootstrap_samples, BOOTSTRAP_SAMPLES),
     })
 
 
