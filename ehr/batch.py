@@ -22,7 +22,7 @@ from core.store import Batch, LedgerEntry, Payload, store_session, utc_now
 from ehr import landing
 from ehr.fhir.parse import FhirFile, FhirReader
 from ehr.identity import keep_identities
-from ehr.intake import Arrival
+from ehr.intake import Arrival, payloads_by_id
 from ehr.ledger import COUNTS
 from ehr.quarantine import quarantine_rows
 from ehr.records import Counts, Reject
@@ -138,13 +138,14 @@ def open_batch(settings: Settings, as_of: date) -> int:
 
 
 def write_down(
-    settings: Settings, batch_id: int | None, payloads: Iterable[Payload], rows: dict[str, list[CountRow]],
+    settings: Settings, batch_id: int | None, payloads: Sequence[Payload], rows: dict[str, list[CountRow]],
     duplicates: Iterable[Payload] = (),
 ) -> None:
     """Tell the ops database what the lake holds of a batch, in one transaction. A payload is written down once."""
-    with store_session(settings) as session:
+    with store_session(settings) as session, session.no_autoflush:
+        known = payloads_by_id(session, [payload.payload_id for payload in payloads])
         for payload in payloads:
-            stored = session.get(Payload, payload.payload_id)
+            stored = known.get(payload.payload_id)
             if stored is None or stored.state != "received":
                 continue
             counts = rows[payload.payload_id]

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from core.errors import InputError
 from core.keys import key_bytes, seal
@@ -24,6 +24,7 @@ _PEEK_BYTES = 4096
 _HL7_HEADS = (b"MSH", b"FHS", b"BHS", b"\x0bMSH")
 _FIRST_GROUP_BYTES, _LAST_GROUP_BYTES = 16 << 20, 256 << 20
 _FILES_IN_A_GROUP = 5000
+_IDS_AT_A_TIME = 500  # SQLite takes 999 parameters where it is old
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,10 @@ def register(
     waiting: dict[str, Arrival] = {}
     again: list[Payload] = []
     with store_session(settings) as session:
-        get = partial(session.get, Payload)
+        written = payloads_by_id(session, [item.archived.payload_id for item in delivered])
         for item in delivered:
             payload_id = item.archived.payload_id
-            known = get(payload_id)
+            known = written.get(payload_id)
             if known is not None and (known.state != "received" or payload_id in waiting):
                 again.append(known)
                 continue
@@ -158,9 +159,19 @@ def register(
                     size_bytes=item.archived.size_bytes, archive_name=item.archived.name,
                 )  # fmt: skip
                 session.add(known)
-                session.flush()
+                written[payload_id] = known
             waiting[payload_id] = Arrival(settings, known, item)
     return list(waiting.values()), again
+
+
+def payloads_by_id(session: Session, payload_ids: Sequence[str]) -> dict[str, Payload]:
+    """The payloads that were written down, of those asked for."""
+    found: dict[str, Payload] = {}
+    for start in range(0, len(payload_ids), _IDS_AT_A_TIME):
+        some = payload_ids[start:start + _IDS_AT_A_TIME]
+        rows = session.scalars(select(Payload).where(Payload.payload_id.in_(some)))
+        found |= {payload.payload_id: payload for payload in rows}
+    return found
 
 
 def left_over(settings: Settings, known: set[str]) -> list[Arrival]:
