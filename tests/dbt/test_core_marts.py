@@ -16,6 +16,16 @@ pytestmark = pytest.mark.slow
 CORE = ("dim_patients", "fct_encounters", "fct_blood_pressure", "fct_measurements", "fct_conditions", "fct_medications")
 
 
+def halves(person: str, known: str, systolic: float, diastolic: float, event: str | None) -> list[dict]:
+    """One reading as two FHIR Observations outside any panel, with or without the time it was taken."""
+    return [
+        fact(person, f"{known}|{code}", known) | {
+            "event_at": at(event) if event else None, "status": "final", "codings": coding(LOINC, code),
+            "value_number": value, "value_unit": "mm[Hg]"}
+        for code, value in (("8480-6", systolic), ("8462-4", diastolic))
+    ]
+
+
 def night_one() -> dict:
     return {
         "fhir_patients": [patient("ann"), patient("bob", gender="male"), patient("dora")],
@@ -32,6 +42,8 @@ def night_one() -> dict:
                                                "value_number": 200.0, "value_unit": "[lb_av]"},
             fact("dora", "r6", "2024-01-12") | {"event_at": at("2024-01-12 09:00"), "codings": coding(LOINC, "72166-2"),
                                                 "value_codings": coding(SNOMED, "8517006")},
+            *halves("dora", "2024-01-12", 131, 83, event="2024-01-12 09:00"),
+            *halves("dora", "2024-01-14", 133, 84, event=None),
         ],
         "hl7v2_observations": [
             obx("mrn-ann", "2024-01-10 10:00", "8480-6", 150, group="g1", known="2024-01-10 10:05"),
@@ -133,6 +145,10 @@ def test_a_reading_told_by_two_routes_is_one_and_its_correction_by_one_of_them_a
 
 def test_corrected_half_makes_a_version_of_the_pair(lake: DuckDBPyConnection) -> None:
     assert readings(lake, "eve-2") == [(128, 82, False, None), (138, 82, True, None)]
+
+
+def test_numbers_outside_a_panel_make_a_reading(lake: DuckDBPyConnection) -> None:
+    assert readings(lake, "dora") == [(118, 76, True, None), (131, 83, True, None), (133, 84, True, None)]
 
 
 def test_units_texts_and_retractions(lake: DuckDBPyConnection) -> None:

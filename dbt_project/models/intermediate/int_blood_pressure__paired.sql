@@ -83,7 +83,7 @@ whole_readings as (
 
 ),
 
--- Each number is a record of its own; the nth systolic of an order and time goes with the nth diastolic.
+-- Each number is a record of its own (an OBX, or a FHIR Observation outside any panel); the nth systolic of an order and time goes with the nth diastolic.
 halves as (
 
     select
@@ -91,7 +91,7 @@ halves as (
         patient_key || '|' || group_key || '|' || event_at::varchar as pair_key,
         dense_rank() over (
             partition by patient_key, group_key, event_at, concept
-            order by regexp_extract(locator, 'OBX\[(\d+)\]', 1)::integer, record_key
+            order by try_cast(regexp_extract(locator, 'OBX\[(\d+)\]', 1) as integer), record_key
         ) as nth,
     from observations
     where concept in ('systolic', 'diastolic') and not is_text_pair

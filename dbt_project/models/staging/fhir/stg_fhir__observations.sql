@@ -17,7 +17,7 @@ final as (
         record_key,
         person_key,
         encounter_key,
-        person_key || '|' || event_at::varchar as group_key,
+        person_key || '|' || coalesce(event_at, known_at)::varchar as group_key,
         coalesce(event_at, known_at) as event_at,
         coalesce(status in ('entered-in-error', 'cancelled'), false) as is_retracted,
         coalesce(status in ('registered', 'preliminary'), false) as is_preliminary,
