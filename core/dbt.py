@@ -53,6 +53,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         environment[f"CUFF_DBT_{catalog.upper()}_SCHEMA"] = str(options.get("metadata_schema"))
         environment["CUFF_DBT_META_JOURNAL_MODE"] = str(options.get("meta_journal_mode"))
         environment["CUFF_DBT_META_BUSY_TIMEOUT"] = str(options.get("meta_busy_timeout"))
+        environment["CUFF_DBT_OVERRIDE_DATA_PATH"] = str(options.get("override_data_path"))
     return environment
 
 

@@ -51,6 +51,8 @@ def attach_options(settings: Settings, catalog: str) -> dict[str, object]:
         options["metadata_schema"] = f"ducklake_{catalog}"
     else:
         options |= {"meta_journal_mode": "WAL", "meta_busy_timeout": 30000}
+        # The catalog remembers where its data lay; beside the catalog it may be moved or restored with it.
+        options["override_data_path"] = not settings.lake_data
     return options
 
 
