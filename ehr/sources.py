@@ -46,7 +46,10 @@ class Source(BaseModel):
 
 def load_sources(path: Path) -> dict[str, Source]:
     """Every declared source by id, always with ``default``. Errors: `ConfigurationError` naming source and field."""
-    declared = tomllib.loads(path.read_text()).get("source", {}) if path.exists() else {}
+    try:
+        declared = tomllib.loads(path.read_text()).get("source", {}) if path.exists() else {}
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path.name} is not TOML: {error}") from None
     sources = {}
     for source_id, fields in {DEFAULT_SOURCE: {}, **declared}.items():
         try:
