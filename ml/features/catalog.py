@@ -13,7 +13,12 @@ from typing import Literal
 from core.errors import ModelError
 from core.settings import PROJECT_ROOT
 
-LABEL_SQL = PROJECT_ROOT / "dbt_project" / "models" / "marts" / "ml" / "hypertension_examples.sql"
+# All that decides who is an example and which outcome counts: the two models, the macros they call, the seeds that say
+# which codes mean hypertension or a drug against it and which readings are plausible.
+LABEL_FILES = (
+    "models/marts/ml/hypertension_examples.sql", "models/marts/ml/patient_eligibility.sql", "macros/clinical_rules.sql",
+    "macros/point_in_time.sql", "seeds/concept_codes.csv", "seeds/plausibility_limits.csv",
+)
 ELIGIBLE_AGE_YEARS = (18, 85)
 LABEL_WINDOW_DAYS = 365
 
@@ -74,9 +79,11 @@ def feature_hash(features: tuple[Feature, ...] = FEATURES) -> str:
     return hashlib.sha256(json.dumps(defining).encode()).hexdigest()
 
 
-def label_hash(sql_file: Path | None = None) -> str:
-    """SHA-256 of the SQL that defines the label. Errors: `ModelError` when that file is absent."""
-    sql_file = sql_file or LABEL_SQL
-    if not sql_file.exists():
-        raise ModelError(f"the label's definition {sql_file.name} is absent; restore dbt_project/models/marts/ml")
-    return hashlib.sha256(sql_file.read_bytes()).hexdigest()
+def label_hash(dbt_project: Path = PROJECT_ROOT / "dbt_project") -> str:
+    """SHA-256 over `LABEL_FILES`. Errors: `ModelError` naming the file that is absent."""
+    digest = hashlib.sha256()
+    for name in LABEL_FILES:
+        if not (path := dbt_project / name).exists():
+            raise ModelError(f"the label's definition {path.name} is absent; restore dbt_project/{name}")
+        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,13 +1,15 @@
 """The catalog is the contract's table, and its hashes move with the definitions alone."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
 from core.errors import ModelError
 from core.settings import PROJECT_ROOT
-from ml.features.catalog import FEATURE_NAMES, FEATURES, feature_hash, label_hash, monotone_constraints
+from ml.features.catalog import FEATURE_NAMES, FEATURES, LABEL_FILES, feature_hash, label_hash, monotone_constraints
 
 
 def test_names_and_order_are_those_of_the_contract() -> None:
@@ -25,15 +27,37 @@ def test_feature_hash_moves_with_a_definition_and_not_with_a_description() -> No
     assert feature_hash((*rest, first)) != feature_hash()
 
 
-def test_label_hash_moves_with_the_sql(tmp_path: Path) -> None:
-    sql = tmp_path / "hypertension_examples.sql"
-    sql.write_text("select 1")
-    before = label_hash(sql)
-    sql.write_text("select 2")
-    assert label_hash(sql) != before
-    assert len(label_hash()) == 64
-    with pytest.raises(ModelError, match=r"absent\.sql"):
-        label_hash(tmp_path / "absent.sql")
+@pytest.fixture
+def dbt_project(tmp_path: Path) -> Path:
+    """The files that define the label, apart from the rest of the project."""
+    for name in LABEL_FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        copyfile(PROJECT_ROOT / "dbt_project" / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", LABEL_FILES)
+def test_label_hash_moves_with_each_file_that_defines_the_label(dbt_project: Path, name: str) -> None:
+    before = label_hash(dbt_project)
+    assert before == label_hash()
+    with (dbt_project / name).open("a") as file:
+        file.write("-- another definition\n")
+    assert label_hash(dbt_project) != before
+    (dbt_project / name).unlink()
+    with pytest.raises(ModelError, match=Path(name).name):
+        label_hash(dbt_project)
+
+
+def test_the_label_is_defined_by_every_macro_that_its_models_call() -> None:
+    """Macros that only decide which rows a night works out anew do not change what a label is."""
+    project = PROJECT_ROOT / "dbt_project"
+    texts = {path: path.read_text() for path in (project / "macros").glob("*.sql")}
+    defined = {name: path for path, text in texts.items() for name in re.findall(r"{% macro (\w+)\(", text)}
+    models = [(project / name).read_text() for name in LABEL_FILES if name.startswith("models/")]
+    called = {name for text in models for name in re.findall(r"{{ (\w+)\(", text)} & defined.keys()
+    nightly = {"and_open_example", "and_to_be_recomputed"}
+    assert {defined[name].relative_to(project).as_posix() for name in called - nightly} <= set(LABEL_FILES)
+    assert nightly <= called
 
 
 def test_medicine_knows_the_direction_of_pressure_age_and_weight() -> None:
