@@ -83,7 +83,8 @@ whole_readings as (
 
 ),
 
--- Each number is a record of its own (an OBX, or a FHIR Observation outside any panel); the nth systolic of an order and time goes with the nth diastolic.
+-- Each number is a record of its own, an OBX or a FHIR Observation outside any panel; the nth systolic of an order and
+-- time goes with the nth diastolic.
 halves as (
 
     select
