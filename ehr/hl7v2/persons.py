@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.keys import pseudonym
+from ehr.hl7v2.allow_list import vault_fields
 from ehr.hl7v2.context import Context
 from ehr.hl7v2.message import Message, Segment
 from ehr.records import VaultEntry
@@ -17,11 +18,6 @@ _SEX = {"F": "female", "M": "male", "O": "other", "A": "other", "U": "unknown", 
 Numbers = list[tuple[str, str]]  # (identifier type, person key)
 _NAMELESS = "unnamed"
 _TRUSTED_TYPES = ("MR", "PI")
-_NAMING_FIELDS = {
-    "other_id": 2, "identifiers": 3, "alternate_id": 4, "name": 5, "mother": 6, "alias": 9, "address": 11, "phone": 13,
-    "work_phone": 14, "account": 18, "social_security": 19, "driver_license": 20, "mother_id": 21, "birthplace": 23,
-}  # fmt: skip
-_RETIRED_FIELDS = {"identifiers": 1, "account": 3, "visit": 5, "name": 7}
 
 
 def person_groups(message: Message) -> Iterator[tuple[Segment, ...]]:
@@ -85,15 +81,15 @@ def patient_row(context: Context, pid: Segment) -> dict[str, Any]:
 
 def vault_entries(context: Context, pid: Segment) -> list[VaultEntry]:
     """Everything that names the person, sealed under the pseudonym, and the same of the numbers an MRG retires."""
-    entries = [VaultEntry(context.person_key, "person", _sent(pid, _NAMING_FIELDS))]
+    entries = [VaultEntry(context.person_key, "person", _sent(pid))]
     for merge in context.all("MRG"):
         for _kind, retired in person_numbers(merge, 1, context.source, context.pseudonym_key)[:1]:
-            entries.append(VaultEntry(retired, "person", _sent(merge, _RETIRED_FIELDS)))
+            entries.append(VaultEntry(retired, "person", _sent(merge)))
     return entries
 
 
-def _sent(segment: Segment, fields: dict[str, int]) -> dict[str, str]:
-    return {name: segment.raw(at) for name, at in fields.items() if segment.raw(at)}
+def _sent(segment: Segment) -> dict[str, str]:
+    return {name: segment.raw(at) for name, at in vault_fields(segment.name).items() if segment.raw(at)}
 
 
 def number_links(context: Context, pid: Segment, numbers: Numbers) -> list[dict[str, Any]]:

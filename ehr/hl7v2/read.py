@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.keys import pseudonym
+from ehr.hl7v2.allow_list import allowed_part
 from ehr.hl7v2.charsets import CharsetError, decode
 from ehr.hl7v2.context import Context
 from ehr.hl7v2.framing import FramedMessage, split_messages
@@ -87,7 +88,7 @@ class _Reader:
             text = framed.content.decode("latin-1")  # the header is ASCII: the ledger still counts by its type
             self.message_type = parse_message(text.partition("\r")[0]).type
             raise
-        message = parse_message(text)
+        message = allowed_part(parse_message(text))
         self.message_type = message.type
         if framed.is_truncated:
             raise MessageError("truncated", "", "the frame or batch ends in the middle of the message")
