@@ -21,8 +21,15 @@ demo: setup      ## the main job: a simulated hospital, two nights, real Airflow
 up: setup        ## keep Airflow and MLflow running until Ctrl-C
 	@$(BIN)/cuff up
 
-test: setup      ## every test that this machine can run
+# What starts servers, a browser or a whole Airflow runs alone: beside other work its clocks would measure the others.
+ALONE := airflow or browser or postgres
+test: setup      ## every test that this machine can run; PYTEST_ARGS="…" chooses
+ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest -n 2 -m 'not ($(ALONE))'
+	$(BIN)/python -m pytest -m '$(ALONE)'
+endif
 
 test-fast: setup ## the small, fast tests only
 	$(BIN)/python -m pytest -m 'not slow and not airflow and not browser and not postgres' $(PYTEST_ARGS)

@@ -42,7 +42,7 @@ def test_the_page_in_airflows_navigation_shows_the_house(stack, page, tmp_path):
     page.fill("input[name=username]", USERNAME)
     page.fill("input[name=password]", airflow_password(stack.settings))
     page.click("button[type=submit]")
-    page.goto(f"{home}/plugin/cuff")
+    page.wait_for_url("**/plugin/cuff*")  # the login leads back to where it was asked for
     cuff = page.frame_locator("iframe")
     cuff.locator("#published .big").wait_for()
     shot = Path(os.environ.get("CUFF_TEST_SCREENSHOTS", tmp_path)) / "cuff-page.png"
