@@ -92,6 +92,8 @@ def ingest(
         show.print_json(dataclasses.asdict(summary) | {"balanced": summary.balanced})
     else:
         show.print_ingest(summary)
+    if not summary.balanced:
+        raise CuffError(f"the ledger of batch {summary.batch_id} does not balance; see `cuff status`")
 
 
 @app.command(epilog="Example: cuff build")
@@ -148,20 +150,32 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train, evaluate and gate a challenger; the first that passes becomes champion, a later one if it is not worse."""
+    from core.publication import published
+    from expectations.gates import require, run_gate
+    from ml.features.training_set import training_set
     from ml.training import train as run
 
-    with show.progress("training", as_json):
-        outcome = run(cli_settings(), trigger=trigger, actor=actor())
+    settings = cli_settings()
+    with show.progress("training", as_json) as advance:
+        now = published(settings)
+        advance(0, None, "gate: training_set")
+        require(run_gate(settings, "training_set", now.build_id, training_set(settings, now)))
+        advance(0, None, "search, fit, evaluate")
+        outcome = run(settings, trigger=trigger, actor=actor())
     show.print_json(outcome) if as_json else show.print_training(outcome)
 
 
 @app.command(epilog="Example: cuff score")
 def score(as_json: Json = False) -> None:
     """Score everybody eligible with the champion, as of the published day."""
+    from expectations.gates import require, run_gate
     from ml.scoring import score as run
 
-    with show.progress("scoring", as_json):
-        done = run(cli_settings())
+    settings = cli_settings()
+    with show.progress("scoring", as_json) as advance:
+        done = run(settings)
+        advance(0, None, "gate: prediction_log")
+        require(run_gate(settings, "prediction_log", done.build_id))
     result(done, as_json, "Scoring")
 
 
@@ -281,7 +295,3 @@ def _told_apart(names: list[str]) -> list[str]:
 def _warehouse_nodes(var: Path) -> int:
     """About how many nodes this build has, from what dbt wrote down when it began."""
     return len(json.loads((var / "dbt" / "target" / "manifest.json").read_bytes())["nodes"])
-
-
-if __name__ == "__main__":
-    main()
