@@ -272,9 +272,9 @@ def up() -> None:
     sys.exit(run_up(cli_settings(), show.out))
 
 
-@app.command(epilog="Example: cuff demo --patients 2000")
+@app.command(epilog="Example: cuff demo --patients 4000")
 def demo(
-    patients: Annotated[int, typer.Option(min=50, envvar="CUFF_DEMO_PATIENTS", help="How many people.")] = 2000,
+    patients: Annotated[int, typer.Option(min=50, envvar="CUFF_DEMO_PATIENTS", help="How many people.")] = 4000,
     as_json: Json = False,
 ) -> None:
     """The main job: a simulated hospital, two nights, real Airflow; ends with a table and var/demo/summary.json."""

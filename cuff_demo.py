@@ -128,7 +128,7 @@ class Watch:
             raise DemoError(f"{run.dag_id} failed; see {log_folder(self.stack.settings)}")
 
 
-def run_demo(settings: Settings, patients: int = 2000, console: Console | None = None) -> int:
+def run_demo(settings: Settings, patients: int = 4000, console: Console | None = None) -> int:
     """Run the demo and print what came of it; returns the exit code, 0 only when every task succeeded.
 
     The results stay under ``settings.var / 'demo'``, ``summary.json`` among them. Nothing keeps running.
