@@ -21,22 +21,26 @@ from pipeline_defaults import LAKE_WRITER_POOL, dag_arguments
 @dag(schedule=[PATIENTS_SCORED], **dag_arguments(__doc__, "model", "monitoring"))
 def monitor_drift():
     @task(pool=LAKE_WRITER_POOL)
-    def check_drift() -> bool:
-        """Judge the night; returns whether retraining is asked for."""
+    def check_drift() -> int:
+        """Judge the night; returns the verdict's number when it asks for retraining, else 0."""
         from ml.monitoring import check_drift as check
 
-        return check(load_settings()).should_retrain
+        outcome = check(load_settings())
+        return outcome.drift_verdict_id if outcome.should_retrain else 0
 
     @task.short_circuit
-    def is_retraining_due(should_retrain: bool) -> bool:
-        """A task that succeeds always emits its outlets, so this one stands before it."""
-        return should_retrain
+    def is_retraining_due(drift_verdict_id: int) -> int:
+        """A task that succeeds always emits its outlets, so this one stands before it; hands the number on."""
+        return drift_verdict_id
 
     @task(outlets=[DRIFT_DETECTED])
-    def announce_drift() -> None:
-        """Carries the asset that starts the retraining."""
+    def announce_drift(drift_verdict_id: int) -> None:
+        """Carries the asset that starts the retraining, and starts the cool-down."""
+        from ml.monitoring import mark_emitted
 
-    is_retraining_due(check_drift()) >> announce_drift()
+        mark_emitted(load_settings(), drift_verdict_id)
+
+    announce_drift(is_retraining_due(check_drift()))
 
 
 monitor_drift()

@@ -2,5 +2,6 @@
 
 from ml.monitoring.check import DriftOutcome, check_drift
 from ml.monitoring.metrics import DriftMetric
+from ml.monitoring.record import mark_emitted
 
-__all__ = ["DriftMetric", "DriftOutcome", "check_drift"]
+__all__ = ["DriftMetric", "DriftOutcome", "check_drift", "mark_emitted"]

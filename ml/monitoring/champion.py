@@ -6,8 +6,8 @@ from datetime import date
 from core.errors import ModelError
 from core.settings import Settings
 from core.store import Build, store_session
-
-MODEL_NAME = "hypertension-risk"
+from ml import registry
+from ml.tracking import mlflow_client
 
 
 @dataclass(frozen=True)
@@ -21,26 +21,18 @@ class ChampionReference:
 
 
 def champion_reference(settings: Settings) -> ChampionReference | None:
-    """The champion by alias, or None when no model has passed its gates yet.
+    """The registry's champion, or None when no model has passed its gates yet.
 
     Errors: `ModelError` when it carries no build of ours.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    uri = settings.mlflow_tracking_uri()
-    if uri.startswith("sqlite:///") and not (settings.var / "mlflow" / "mlflow.db").exists():
+    version = registry.champion_version(settings)
+    if version is None:
         return None
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    try:
-        version = client.get_model_version_by_alias(MODEL_NAME, "champion")
-    except MlflowException:
-        return None
-    tags = version.tags
+    client = mlflow_client(settings)
+    found = client.get_model_version(registry.MODEL_NAME, str(version))
     with store_session(settings) as session:
-        build = session.get(Build, int(tags.get("build_id", -1)))
-    if build is None or "clinical_snapshot" not in tags:
-        raise ModelError(f"model version {version.version} names no build of this house; retrain it with `cuff train`")
-    metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
-    auc = next((metrics[name] for name in ("test_auroc", "auroc", "test_auc") if name in metrics), None)
-    return ChampionReference(int(version.version), int(tags["clinical_snapshot"]), build.as_of, auc)
+        build = session.get(Build, int(found.tags.get("build_id", -1)))
+    if build is None or "clinical_snapshot" not in found.tags:
+        raise ModelError(f"model version {version} names no build of this house; retrain it with `cuff train`")
+    metrics = client.get_run(found.run_id).data.metrics if found.run_id else {}
+    return ChampionReference(version, int(found.tags["clinical_snapshot"]), build.as_of, metrics.get("test_auroc"))

@@ -15,10 +15,10 @@ from ml.monitoring.metrics import DriftMetric
 from ml.monitoring.pages import write_pages
 from ml.monitoring.performance import performance_metrics
 from ml.monitoring.quality import null_metrics, quality_metrics
-from ml.monitoring.record import judged_days, keep_verdict, verdict_of
+from ml.monitoring.record import breaches_of, judged_days, keep_verdict, verdict_of
 from ml.monitoring.rules import Rules, load_rules
 from ml.monitoring.shift import prediction_metrics, visitor_metrics, within_person_frames, within_person_metrics
-from ml.monitoring.windows import reference_visitors, table_exists, visitors, windows_of
+from ml.monitoring.windows import has_snapshot, reference_visitors, table_exists, visitors, windows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,12 +53,14 @@ class Measured:
     metrics: list[DriftMetric]
     current: "pd.DataFrame"
     reference: "pd.DataFrame"
+    notes: list[str] = field(default_factory=list)  # what the reader of the verdict should know beside it
 
 
 def check_drift(settings: Settings) -> DriftOutcome:
     """Judge the published build against the champion's training data; once per build and model version.
 
-    A second call on the same build returns the first verdict and never asks for retraining again.
+    A second call on the same build returns the first verdict. It asks for retraining as the first did, until
+    `mark_emitted` says that it was passed on: a run that died in between is made good by the next.
     Errors: `NotPublishedError` when there is nothing to judge.
     """
     return judge(settings, champion_reference(settings))
@@ -68,18 +70,20 @@ def judge(settings: Settings, champion: ChampionReference | None) -> DriftOutcom
     """`check_drift` for a given champion; None (no model yet) watches the feed alone."""
     now, rules = published(settings), load_rules()
     model_version = champion.model_version if champion else 0
-    if earlier := verdict_of(settings, now.build_id, model_version):
-        return DriftOutcome(earlier.verdict, earlier.reasons, earlier.drift_verdict_id, earlier.report_path, False)
-    measured = measure(settings, now, champion, rules)
-    verdict, reasons = conclude(measured.metrics)
-    should_retrain = verdict == "drift" and may_retrain(settings, now.as_of)
-    report_path = write_pages(settings, now, model_version, verdict, reasons, measured.metrics, measured.current,
-                              measured.reference, rules)
-    kept = keep_verdict(settings, DriftVerdict(
-        build_id=now.build_id, as_of=now.as_of, model_version=model_version, verdict=verdict, reasons=reasons,
-        report_path=report_path, emitted=should_retrain), measured.metrics)
-    _tell(settings, kept, measured.metrics, rules)
-    return DriftOutcome(verdict, reasons, kept.drift_verdict_id, report_path, should_retrain, measured.metrics)
+    metrics: list[DriftMetric] = []
+    kept = verdict_of(settings, now.build_id, model_version)
+    if kept is None:
+        measured = measure(settings, now, champion, rules)
+        metrics = measured.metrics
+        verdict, reasons = conclude(metrics)
+        reasons += measured.notes
+        report_path = write_pages(settings, now, model_version, verdict, reasons, metrics, measured.current,
+                                  measured.reference, rules)
+        kept = keep_verdict(settings, DriftVerdict(build_id=now.build_id, as_of=now.as_of, model_version=model_version,
+                                                   verdict=verdict, reasons=reasons, report_path=report_path), metrics)
+    _tell(settings, kept, rules)
+    should_retrain = kept.verdict == "drift" and not kept.emitted and may_retrain(settings, kept.as_of)
+    return DriftOutcome(kept.verdict, kept.reasons, kept.drift_verdict_id, kept.report_path, should_retrain, metrics)
 
 
 def measure(settings: Settings, now: Published, champion: ChampionReference | None, rules: Rules) -> Measured:
@@ -94,12 +98,17 @@ def measure(settings: Settings, now: Published, champion: ChampionReference | No
             metrics += quality_metrics(lake, window, rules)
         if champion is None:
             return Measured(metrics, current, reference)
-        with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=champion.clinical_snapshot)) as trained:
+        number, notes = champion.clinical_snapshot, []
+        if not has_snapshot(lake, number):
+            # Features are point-in-time, so the same days read today are nearly what the champion saw.
+            notes = [f"snapshot {number}, which the champion was trained on, is gone: its days are read as published now"]
+            number = now.clinical_snapshot
+        with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=number)) as trained:
             reference = reference_visitors(trained, champion.as_of, rules)
             for window in windows:
                 shifts = within_person_frames(lake, trained, champion, window, rules)
                 metrics += within_person_metrics(*shifts, window, rules)
-                seen = visitors(lake, window.start, window.end, now.as_of, heard=True)
+                seen = visitors(lake, window.start, window.end, now.as_of, rules, heard=True)
                 metrics += visitor_metrics(seen, reference, window, rules)
                 metrics += null_metrics(seen, reference, FEATURES, window, rules)
                 current = seen if len(seen) > len(current) else current
@@ -110,7 +119,7 @@ def measure(settings: Settings, now: Published, champion: ChampionReference | No
                 metrics += prediction_metrics(lake, champion, window, rules)
             metrics += performance_metrics(lake, champion, now.as_of - timedelta(rules.performance.horizon_days), rules)
     return Measured(metrics, current[FEATURES] if len(current) else current,
-                    reference[FEATURES] if len(reference) else reference)
+                    reference[FEATURES] if len(reference) else reference, notes)
 
 
 def conclude(metrics: list[DriftMetric]) -> tuple[str, list[str]]:
@@ -126,11 +135,12 @@ def conclude(metrics: list[DriftMetric]) -> tuple[str, list[str]]:
     return "fine", []
 
 
-def _tell(settings: Settings, verdict: DriftVerdict, metrics: list[DriftMetric], rules: Rules) -> None:
+def _tell(settings: Settings, verdict: DriftVerdict, rules: Rules) -> None:
+    """Alert when it is due; a verdict that was told is not told again, so that a run that died here can be repeated."""
     if verdict.verdict not in ("drift", "data_fault"):
         return
-    condition = sorted({f"{m.kind}:{m.feature}" for m in metrics
-                        if m.is_breached and (m.kind == "quality") == (verdict.verdict == "data_fault")})
+    condition = sorted({f"{kind}:{feature}" for kind, feature in breaches_of(settings, verdict.drift_verdict_id)
+                        if (kind == "quality") == (verdict.verdict == "data_fault")})
     if alert_is_due(settings, verdict.verdict, condition, verdict.as_of, rules.repeat_after_days):
         raise_alert(settings, "critical" if verdict.verdict == "data_fault" else "warning", verdict.verdict,
                     verdict.reasons[0], {"as_of": verdict.as_of.isoformat(), "condition": condition,

@@ -28,6 +28,8 @@ def alert_is_due(settings: Settings, kind: str, condition: list[str], as_of: dat
         if last is None:
             return True
         since = date.fromisoformat(last.detail["as_of"])
+        if since > as_of:
+            return False
         fine = session.scalars(select(DriftVerdict).where(
             DriftVerdict.verdict == "fine", DriftVerdict.as_of > since, DriftVerdict.as_of < as_of).limit(1)).first()
     return (fine is not None or not set(condition) <= set(last.detail["condition"])

@@ -32,7 +32,7 @@ def quality_metrics(lake: DuckDBPyConnection, window: Window, rules: Rules) -> l
 
 def null_metrics(current: "pd.DataFrame", reference: "pd.DataFrame", features: list[str], window: Window,
                  rules: Rules) -> list[DriftMetric]:
-    """Missing share of each feature among people who were seen before the window."""
+    """Missing share of each feature among people we have known for a while."""
     found = []
     now, then = (frame[frame["is_returning"]] if len(frame) else frame for frame in (current, reference))
     if now.empty or len(then) < rules.sample.reference:
@@ -40,7 +40,7 @@ def null_metrics(current: "pd.DataFrame", reference: "pd.DataFrame", features: l
     for feature in features:
         counts_now, counts_then = ((int(frame[feature].isna().sum()), len(frame)) for frame in (now, then))
         effect = share_rise(counts_now, counts_then, design_effect=rules.confidence.design_effect)
-        reason = f"{feature} is missing for {effect.value:+.0%} more of those seen ({effect.n} visits, {window.name})"
+        reason = f"{feature} is missing for {effect.value:+.0%} more of those known before ({effect.n} visits, {window.name})"
         found.append(judged("quality", feature, "missing_share_rise", effect, rules.nulls, rules.confidence.level,
                             window.name, rules.sample.visits, reason, only_rise=True))
     return found
@@ -66,18 +66,18 @@ def _volumes(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[Dri
         if len(days) < 2 or days[-1] <= window.start:
             continue
         start = min(days[-2], window.start)
-        length = (window.end - start).days
+        length = (days[-1] - start).days
         counts = lake.execute(
             f"""
-            select count(*) filter (where event_at::date > $2::date and event_at::date <= $3::date),
-                count(*) filter (where event_at::date <= $2::date and event_at::date > $2::date - {_TRAILING_DAYS})
+            select count(*) filter (where event_at::date >= $2::date and event_at::date < $3::date),
+                count(*) filter (where event_at::date < $2::date and event_at::date >= $2::date - {_TRAILING_DAYS})
             from {_OBSERVATIONS} where source_id = $1
-            """, [source, start, window.end]).fetchone()
+            """, [source, start, days[-1]]).fetchone()
         blocks = lake.execute(
             f"""
             select count(o.event_at) from range({_TRAILING_DAYS // length}) b(number)
             left join (select event_at::date as day from {_OBSERVATIONS} where source_id = $1) o(event_at)
-                on (date_diff('day', o.event_at, $2::date) // {length}) = b.number and o.event_at <= $2::date
+                on (date_diff('day', o.event_at, $2::date) - 1) // {length} = b.number and o.event_at < $2::date
             group by b.number
             """, [source, start]).fetchnumpy()
         expected = (counts[1] if counts else 0) * length / _TRAILING_DAYS
@@ -100,8 +100,8 @@ def _yields(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[Drif
             union all
             select 'encounter', cast(started_at as date) from clinical.core.fct_encounters
         )
-        select measure, count(*) filter (where event_date > $1::date and event_date <= $2::date) as now,
-            count(*) filter (where event_date <= $1::date and event_date > $1::date - $3::int) as then
+        select measure, count(*) filter (where event_date >= $1::date and event_date < $2::date) as now,
+            count(*) filter (where event_date < $1::date and event_date >= $1::date - $3::int) as then
         from facts group by all
         """, [window.start, window.end, _TRAILING_DAYS]).fetchall()
     counts = {measure: (now, then) for measure, now, then in rows}
@@ -129,12 +129,12 @@ def _unseen(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list[Drif
     rows = lake.execute(
         f"""
         with observations as (select *, event_at::date as day from {_OBSERVATIONS}),
-        windowed as (select * from observations where day > $1::date and day <= $2::date),
-        usual as (select * from observations where day <= $1::date and day > $1::date - $3::int),
+        windowed as (select * from observations where day >= $1::date and day < $2::date),
+        usual as (select * from observations where day < $1::date and day >= $1::date - $3::int),
         known_codes as (
-            select distinct source_id, unnest(codings).code as code from observations where day <= $1::date
+            select distinct source_id, unnest(codings).code as code from observations where day < $1::date
         ),
-        known_units as (select distinct source_id, unit from observations where day <= $1::date and unit is not null),
+        known_units as (select distinct source_id, unit from observations where day < $1::date and unit is not null),
         code_lists as (select source_id, list(code) as codes from known_codes group by all),
         unit_lists as (select source_id, list(unit) as units from known_units group by all)
         select w.source_id, count(*), count(*) filter (where not list_has_any(l.codes, [c.code for c in w.codings])),
@@ -165,11 +165,11 @@ def _implausible(lake: DuckDBPyConnection, window: Window, rules: Rules) -> list
             select event_date, is_plausible from clinical.core.fct_blood_pressure where is_current
             union all select event_date, is_plausible from clinical.core.fct_measurements where is_current
         )
-        select count(*) filter (where event_date > $1::date and not is_plausible),
-            count(*) filter (where event_date > $1::date),
-            count(*) filter (where event_date <= $1::date and not is_plausible),
-            count(*) filter (where event_date <= $1::date)
-        from facts where event_date <= $2::date and event_date > $1::date - $3::int
+        select count(*) filter (where event_date >= $1::date and not is_plausible),
+            count(*) filter (where event_date >= $1::date),
+            count(*) filter (where event_date < $1::date and not is_plausible),
+            count(*) filter (where event_date < $1::date)
+        from facts where event_date < $2::date and event_date >= $1::date - $3::int
         """, [window.start, window.end, _TRAILING_DAYS]).fetchone()
     if row is None or row[3] < rules.sample.reference:
         return []

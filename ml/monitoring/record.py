@@ -4,7 +4,7 @@ from datetime import date
 
 from sqlalchemy import select
 
-from core.lake import write_lake
+from core.lake import read_lake, write_lake
 from core.settings import Settings
 from core.store import DriftVerdict, store_session
 from ml.monitoring.metrics import DriftMetric
@@ -23,6 +23,20 @@ def verdict_of(settings: Settings, build_id: int, model_version: int) -> DriftVe
     with store_session(settings) as session:
         return session.scalars(select(DriftVerdict).where(
             DriftVerdict.build_id == build_id, DriftVerdict.model_version == model_version)).first()
+
+
+def breaches_of(settings: Settings, drift_verdict_id: int) -> list[tuple[str, str]]:
+    """(kind, feature) of what breached its rule in a verdict."""
+    with read_lake(settings, ("clinical",)) as lake:
+        return lake.execute("select distinct kind, feature from clinical.monitoring.drift_metrics "
+                            "where drift_verdict_id = $1 and is_breached order by all", [drift_verdict_id]).fetchall()
+
+
+def mark_emitted(settings: Settings, drift_verdict_id: int) -> None:
+    """Note that a verdict of drift was passed on: from then on it starts the cool-down and asks for nothing more."""
+    with store_session(settings) as session:
+        verdict = session.get_one(DriftVerdict, drift_verdict_id)
+        verdict.emitted = True
 
 
 def judged_days(settings: Settings) -> list[date]:

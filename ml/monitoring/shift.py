@@ -74,8 +74,8 @@ def prediction_metrics(lake: DuckDBPyConnection, champion: "ChampionReference", 
         return []
     baseline = served_risk(lake, champion.model_version, first[0])
     back = timedelta(rules.windows.visit_lookback_days)
-    seen_now = visitors(lake, window.start, window.end, window.end, heard=True)[["patient_key"]]
-    seen_then = visitors(lake, first[0] - back, first[0], first[0], heard=False)[["patient_key"]]
+    seen_now = visitors(lake, window.start, window.end, window.end, rules, heard=True)[["patient_key"]]
+    seen_then = visitors(lake, first[0] - back, first[0], first[0], rules, heard=False)[["patient_key"]]
     current, reference = (_logit(seen.merge(risks, on="patient_key")["risk"].to_numpy(dtype=float))
                           for seen, risks in ((seen_now, now), (seen_then, baseline)))
     if reference.size < rules.sample.reference or current.size < 2:

@@ -1,4 +1,8 @@
-"""The days under judgement, (start, end], and the frames read from the lake for them."""
+"""The days under judgement, [start, end), and the frames read from the lake for them.
+
+An extract is cut in the night, so of the day it is delivered on (`as_of`) it holds a few hours at most: a day is judged
+once it is over, by the delivery of the day after.
+"""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """Days after ``start`` up to and including ``end``."""
+    """Days from ``start`` on and before ``end``."""
 
     name: str  # night | two_nights | month
     start: date
@@ -38,7 +42,7 @@ def windows_of(as_of: date, judged_before: list[date], rules: Rules) -> list[Win
 
 
 def within_person(lake: DuckDBPyConnection, start: date, end: date) -> "pd.DataFrame":
-    """Per person and day in (start, end]: mean reading minus the person's own mean of the 12 months before, in mmHg.
+    """Per person and day in [start, end): mean reading minus the person's own mean of the 12 months before, in mmHg.
 
     Columns ``event_date, systolic_mmhg, diastolic_mmhg``. Days of people without an earlier reading are left out.
     """
@@ -47,7 +51,7 @@ def within_person(lake: DuckDBPyConnection, start: date, end: date) -> "pd.DataF
         with days as (
             select patient_key, event_date, avg(systolic_mmhg) as systolic, avg(diastolic_mmhg) as diastolic
             from clinical.core.fct_blood_pressure
-            where is_current and is_plausible and event_date > $1::date - 366 and event_date <= $2::date
+            where is_current and is_plausible and event_date >= $1::date - 366 and event_date < $2::date
             group by all
         ),
         shifts as (
@@ -57,16 +61,18 @@ def within_person(lake: DuckDBPyConnection, start: date, end: date) -> "pd.DataF
             window year_before as (partition by patient_key order by event_date
                 range between interval 365 days preceding and interval 1 day preceding)
         )
-        select * from shifts where event_date > $1::date and systolic_mmhg is not null and diastolic_mmhg is not null
+        select * from shifts where event_date >= $1::date and systolic_mmhg is not null and diastolic_mmhg is not null
         order by all
         """, [start, end]).df()
 
 
-def visitors(lake: DuckDBPyConnection, start: date, end: date, feature_date: date, *, heard: bool) -> "pd.DataFrame":
-    """One row per person and visit day in (start, end], with the person's features at ``feature_date``.
+def visitors(lake: DuckDBPyConnection, start: date, end: date, feature_date: date, rules: Rules, *,
+             heard: bool) -> "pd.DataFrame":
+    """One row per person and visit day in [start, end), with the person's features at ``feature_date``.
 
     ``heard`` takes visits that became known in the window (a clinic that joins brings its charts), of the last year;
-    else visits that took place in it. ``is_returning`` says whether the person was seen before the window.
+    else visits that took place in it. ``is_returning`` says whether we knew the person ``visit_lookback_days`` before
+    ``feature_date``: the same in a night and in the reference, so that people who join do not look like lost values.
     """
     clock = "cast(known_at as date)" if heard else "visit_date"
     return lake.execute(
@@ -75,15 +81,15 @@ def visitors(lake: DuckDBPyConnection, start: date, end: date, feature_date: dat
             select patient_key, cast(started_at as date) as visit_date, min(known_at) as known_at
             from clinical.core.fct_encounters group by all
         ),
-        first_visits as (select patient_key, min(visit_date) as first_date from visits group by all)
-        select f.* exclude (patient_key), f.patient_key, first_date <= $1::date as is_returning
+        acquaintances as (select patient_key, cast(min(known_at) as date) as since_date from visits group by all)
+        select f.* exclude (patient_key), f.patient_key, since_date < $4::date as is_returning
         from visits
         join clinical.ml.patient_features f using (patient_key)
-        join first_visits using (patient_key)
-        where f.feature_date = $3::date and {clock} > $1::date and {clock} <= $2::date
-            and visit_date > $2::date - 365 and visit_date <= $2::date
+        join acquaintances using (patient_key)
+        where f.feature_date = $3::date and {clock} >= $1::date and {clock} < $2::date
+            and visit_date >= $2::date - 365 and visit_date < $2::date
         order by f.patient_key, visit_date
-        """, [start, end, feature_date]).df()
+        """, [start, end, feature_date, feature_date - timedelta(rules.windows.visit_lookback_days)]).df()
 
 
 def reference_visitors(lake: DuckDBPyConnection, as_of: date, rules: Rules) -> "pd.DataFrame":
@@ -95,7 +101,7 @@ def reference_visitors(lake: DuckDBPyConnection, as_of: date, rules: Rules) -> "
         "order by 1 desc limit $2",
         [as_of, rules.windows.feature_dates]).fetchall()]
     back = timedelta(rules.windows.visit_lookback_days)
-    frames = [visitors(lake, day - back, day, day, heard=False) for day in dates]
+    frames = [visitors(lake, day - back, day, day, rules, heard=False) for day in dates]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -115,3 +121,9 @@ def table_exists(lake: DuckDBPyConnection, schema: str, table: str) -> bool:
     return lake.execute(
         "select count(*) from information_schema.tables where table_catalog = 'clinical' and table_schema = $1 "
         "and table_name = $2", [schema, table]).fetchone() != (0,)
+
+
+def has_snapshot(lake: DuckDBPyConnection, number: int) -> bool:
+    """Whether the attached clinical catalog can still be read at a number: maintenance expires what nobody needs."""
+    return lake.execute("select count(*) from ducklake_snapshots('clinical') where snapshot_id = $1",
+                        [number]).fetchone() == (1,)

@@ -40,18 +40,20 @@ class Hospital:
             lake.execute(_MARTS)
 
     def deliver(self, days: int, *, shift_mmhg: float = 0.0, young: bool = False, unmapped: bool = False,
-                silent: bool = False) -> None:
-        """Add ``days`` of visits: readings higher by ``shift_mmhg``, mostly the young, unmapped codes, or nothing."""
+                silent: bool = False, unitless: float = 0.0, emptied: str = "", riskier: float = 0.0) -> None:
+        """Add ``days`` of visits, scored: readings higher by ``shift_mmhg``, mostly the young, unmapped codes, nothing,
+        a share without a unit, a feature without values, or risks higher by so much of their logit."""
         n = 0 if silent else int(self.random.poisson(self.visits_per_day * days))
         weight = np.where(self.age < 35, 8.0, 0.4) if young else np.ones(self.people)
         who = self.random.choice(self.people, n, p=weight / weight.sum())
-        when = np.array([self.day + timedelta(int(d) + 1) for d in self.random.integers(0, days, n)])
+        when = np.array([self.day + timedelta(int(d)) for d in self.random.integers(0, days, n)])
         visits = pd.DataFrame({"patient_key": [f"p{i}" for i in who], "event_date": when, "who": who})
         visits["systolic_mmhg"] = self.level[who] + self.random.normal(shift_mmhg, 9, n)
         visits["diastolic_mmhg"] = 0.55 * self.level[who] + 8 + self.random.normal(shift_mmhg, 6, n)
         visits["code"] = "NEW" if unmapped else "85354-9"
         visits["is_mapped"] = not unmapped
-        self.day += timedelta(days)
+        visits["has_unit"] = self.random.random(n) >= unitless
+        self.day += timedelta(days)  # the extract is cut at this day's first hour
         with store_session(self.settings) as session:
             batch = Batch(as_of=self.day, finished_at=datetime.now(UTC))
             session.add(batch)
@@ -59,10 +61,12 @@ class Hospital:
             lake.register("visits", visits)
             lake.execute(_DELIVER.format(batch_id=batch.batch_id, as_of=self.day, n=n))
             features = self._features()
+            if emptied:
+                features[emptied] = None
             lake.register("features", features)
             lake.execute("delete from clinical.ml.patient_features where feature_date = $1", [self.day])
             lake.execute("insert into clinical.ml.patient_features by name select * from features")
-            lake.register("scores", self._scores(batch.batch_id))
+            lake.register("scores", self._scores(batch.batch_id, riskier))
             lake.execute("insert into clinical.scores.predictions by name select * from scores")
 
     def new_build(self) -> Published:
@@ -85,8 +89,8 @@ class Hospital:
             [f"p{i}" for i in range(self.people)], self.day, True
         return frame
 
-    def _scores(self, run: int) -> pd.DataFrame:
-        risk = 1 / (1 + np.exp(-(self.level - 140) / 10))
+    def _scores(self, run: int, riskier: float) -> pd.DataFrame:
+        risk = 1 / (1 + np.exp(-(self.level - 140) / 10 - riskier))
         return pd.DataFrame({"scoring_run_id": run, "patient_key": [f"p{i}" for i in range(self.people)],
                              "as_of": self.day, "model_version": 1, "risk": risk})
 
@@ -117,7 +121,8 @@ insert into clinical.core.fct_blood_pressure by name select patient_key, event_d
 insert into clinical.core.fct_measurements by name select patient_key, event_date, measure, true as is_current,
     true as is_plausible from visits, (values ('body_weight'), ('heart_rate')) m(measure);
 insert into clinical.raw.fhir_observations by name select 'hospital' as source_id, event_date::timestamptz as event_at,
-    [{{'system': 'http://loinc.org', 'code': code}}] as codings, []::varchar[] as flags, 'mm[Hg]' as value_unit,
+    [{{'system': 'http://loinc.org', 'code': code}}] as codings,
+    case when has_unit then []::varchar[] else ['no_unit'] end as flags, if(has_unit, 'mm[Hg]', null) as value_unit,
     {batch_id} as batch_id from visits;
 insert into clinical.raw.landings by name select 'hospital' as source_id, {batch_id} as batch_id,
     '{as_of}'::date as as_of, [{{'unit': 'resource', 'type': 'Observation', 'received': {n}, 'accepted': {n},

@@ -1,14 +1,19 @@
 """The monitor on a fabricated lake: quiet nights, three shifts of the world, precedence, idempotence, cool-down."""
 
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 from sqlalchemy import select
 
-from core.lake import read_lake
+from core.lake import SnapshotNumbers, read_lake
+from core.maintenance import maintain
 from core.settings import Settings
 from core.store import Alert, store_session
+from ml.monitoring import check, mark_emitted
 from ml.monitoring.check import judge
 from ml.monitoring.pages import without_rows
 from tests.ml.monitoring.hospital import Hospital
@@ -38,11 +43,14 @@ def test_ten_nights_without_a_change_raise_no_alarm(hospital: Hospital) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("change", "verdict", "severity", "sentence"), [
-    ({"shift_mmhg": 8.0}, "drift", "warning", "systolic pressure reads higher"),
+    ({"shift_mmhg": 8.0}, "drift", "warning", "pressure reads higher"),
     ({"young": True}, "drift", "warning", "age_years: lower"),
+    ({"riskier": 1.0}, "drift", "warning", "risk of people seen is higher"),
     ({"unmapped": True}, "data_fault", "critical", "blood_pressure comes at 0%"),
+    ({"unitless": 0.5}, "data_fault", "critical", "the share with no unit rose by"),
+    ({"emptied": "heart_rate_last_bpm"}, "data_fault", "critical", "heart_rate_last_bpm is missing for +100%"),
 ])
-def test_a_change_is_found_within_two_nights(hospital: Hospital, change: dict[str, float], verdict: str, severity: str,
+def test_a_change_is_found_within_two_nights(hospital: Hospital, change: dict[str, Any], verdict: str, severity: str,
                                              sentence: str) -> None:
     champion = hospital.champion()
     hospital.deliver(3)
@@ -53,6 +61,8 @@ def test_a_change_is_found_within_two_nights(hospital: Hospital, change: dict[st
         hospital.deliver(3, **change)
         hospital.new_build()
         outcomes.append(judge(hospital.settings, champion))
+        if outcomes[-1].should_retrain:
+            mark_emitted(hospital.settings, outcomes[-1].drift_verdict_id)
     assert outcomes[1].verdict == verdict
     assert any(sentence in reason for reason in outcomes[1].reasons)
     assert alerts(hospital.settings)[0] == (verdict, severity)
@@ -64,8 +74,6 @@ def test_a_build_is_judged_once_and_kept(hospital: Hospital) -> None:
     hospital.deliver(5, shift_mmhg=15.0)
     hospital.new_build()
     first, second = judge(hospital.settings, champion), judge(hospital.settings, champion)
-    assert first.should_retrain
-    assert not second.should_retrain
     assert (second.drift_verdict_id, second.reasons) == (first.drift_verdict_id, first.reasons)
     assert len(alerts(hospital.settings)) == 1
     with read_lake(hospital.settings, ("clinical",)) as lake:
@@ -78,6 +86,37 @@ def test_a_build_is_judged_once_and_kept(hospital: Hospital) -> None:
     page = Path(hospital.settings.reports_dir / (first.report_path or ""))
     assert "systolic pressure reads higher" in page.read_text()
     assert page.with_name("evidently.html").exists()
+
+
+def test_what_a_run_that_died_left_unsaid_the_next_one_says(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    champion = hospital.champion()
+    hospital.deliver(5, shift_mmhg=15.0)
+    hospital.new_build()
+    with monkeypatch.context() as dying:
+        dying.setattr(check, "raise_alert", lambda *_args: sys.exit(137))
+        with pytest.raises(SystemExit):
+            judge(hospital.settings, champion)
+    again = [judge(hospital.settings, champion) for _ in range(2)]
+    assert [outcome.should_retrain for outcome in again] == [True, True]  # nobody has passed it on yet
+    assert alerts(hospital.settings) == [("drift", "warning")]
+    with store_session(hospital.settings) as session:
+        assert session.scalars(select(Alert)).one().detail["condition"]
+    mark_emitted(hospital.settings, again[0].drift_verdict_id)
+    assert not judge(hospital.settings, champion).should_retrain
+
+
+def test_an_expired_training_snapshot_is_stood_in_for_by_its_days(hospital: Hospital) -> None:
+    champion = hospital.champion()
+    hospital.deliver(5, shift_mmhg=15.0)
+    hospital.new_build()
+    assert maintain(hospital.settings, keep_days=0).expired_snapshots > 0  # no model event speaks for this champion
+    with pytest.raises(duckdb.Error), read_lake(hospital.settings, ("clinical",),
+                                                SnapshotNumbers(champion.clinical_snapshot)):
+        pass
+    outcome = judge(hospital.settings, champion)
+    assert outcome.verdict == "drift"
+    assert "pressure reads higher" in outcome.reasons[0]
+    assert "is gone" in outcome.reasons[-1]
 
 
 def test_a_silent_feed_is_not_taken_for_drift(hospital: Hospital) -> None:
