@@ -47,7 +47,7 @@ def setup(
 @app.command(epilog="Example: cuff simulate var/landing/simulated/history --patients 2000 --years 5")
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the extract is written.")],
-    patients: Annotated[int, typer.Option(min=1)] = 2000,
+    patients: Annotated[int, typer.Option(min=1, help="How many people.")] = 2000,
     years: Annotated[int, typer.Option(min=1, help="Years of history before --end.")] = 5,
     seed: Annotated[int, typer.Option(help="The same seed gives the same hospital.")] = 20260101,
     end: Annotated[str, typer.Option(help="End of the history, YYYY-MM-DD.")] = "2026-01-01",

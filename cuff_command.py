@@ -39,7 +39,7 @@ def run_app(app: typer.Typer) -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:
-        if not (what := _unreachable_database(error)):
+        if not (what := _unreachable(error)):
             raise  # a fault of ours: its traceback is what mends it
         show.print_error(what)
         sys.exit(1)
@@ -81,8 +81,10 @@ def columns(row: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names or [column.name for column in row.__table__.columns]}
 
 
-def _unreachable_database(error: Exception) -> str:
-    """What to say when a database behind SQLAlchemy does not answer; '' for every other error. Never its parameters."""
+def _unreachable(error: Exception) -> str:
+    """What to say when a database or MLflow does not answer; '' for every other error. Never a statement's parameters."""
+    if type(error).__module__ == "mlflow.exceptions" and str(error).startswith("API request to"):
+        return "MLflow does not answer; check that it runs, and CUFF_MLFLOW_URL"
     from sqlalchemy.exc import OperationalError
 
     if not isinstance(error, OperationalError):

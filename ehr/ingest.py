@@ -89,13 +89,15 @@ class _Run:
             sweep_partials(self.settings)
             completed = complete_landed(self.settings, lake)
             batch: BatchRun | None = None
+            self.tell("archiving", 0, len(files))
             for arrivals in self._arriving(files, completed):
                 if arrivals and batch is None:
                     batch = BatchRun(self.settings, lake, self.sources, open_batch(self.settings, self.as_of))
                 if batch is not None:
+                    self.tell("reading", min(self._done, len(files)), len(files))
                     batch.read(arrivals)
                 self.arrivals += arrivals
-                self.tell("reading", min(len(self.arrivals) + len(self.again), len(files)), len(files))
+                self.tell("archiving", min(self._done, len(files)), len(files))
             rows: dict[str, list[CountRow]] = {}
             if batch is not None:
                 self.tell("landing", len(files), len(files))
@@ -105,6 +107,10 @@ class _Run:
             elif self.again:
                 write_down(self.settings, None, [], {}, self.again)
         self.ledger = sum_up([(a.payload, rows[a.payload.payload_id]) for a in self.arrivals], self.again)
+
+    @property
+    def _done(self) -> int:
+        return len(self.arrivals) + len(self.again)
 
     def _arriving(self, files: Sequence[Path], completed: set[str]) -> Iterator[list[Arrival]]:
         """Group after group, archived and written down. One thread archives ahead while the groups before are read."""

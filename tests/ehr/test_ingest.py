@@ -210,7 +210,10 @@ def test_progress_and_batches_are_told(settings: Settings, delivery: Path) -> No
     (delivery / "a.json").write_text(bundle_of(reading(1)))
     steps: list[tuple[str, int, int]] = []
     summary = ingest(settings, [delivery], as_of=date(2024, 3, 6), progress=lambda *step: steps.append(step))
-    assert {step for step, _done, _total in steps} == {"reading", "landing"}
+    assert [step for step, _done, _total in steps[:3]] == ["archiving", "reading", "archiving"]
+    assert steps[-1] == ("landing", 1, 1)
+    done = [number for _step, number, _total in steps]
+    assert done == sorted(done)
     with store_session(settings) as session:
         batch = session.get_one(Batch, summary.batch_id)
         assert batch.as_of == date(2024, 3, 6)
