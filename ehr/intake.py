@@ -96,7 +96,7 @@ def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
         held += file.stat().st_size
         if held >= limit or len(group) >= _FILES_IN_A_GROUP:
             yield group
-            group, held, limit = [], 0, min(limit * 2, _LAST_GROUP_BYTES)
+            group, held, limit = [], 0, min(limit * 8, _LAST_GROUP_BYTES)
     if group:
         yield group
 

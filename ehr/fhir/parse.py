@@ -36,6 +36,7 @@ FACT_TABLES = {
     "fhir_medication_codes": ("'Medication'", "codings as codings"),
 }
 _RECORDS_AT_A_TIME = 20_000
+_PEEK_BYTES = 4096
 _LONGEST_LINE_BYTES = 16 << 20
 _LARGEST_QUICK_DOCUMENT_BYTES = 256 << 20
 _ABOUT_NOBODY = " (not about a patient)"
@@ -237,6 +238,9 @@ def _look_at(file: FhirFile) -> quick.QuickFile | None:
         with open(file.path, "rb") as packed:
             is_gzip = packed.read(2) == b"\x1f\x8b"
         with open(file.path, "rb") as packed, exact.open_plain(packed) as plain:
+            if not plain.read(_PEEK_BYTES).strip():
+                return None  # DuckDB finds nothing to read, and so nothing wrong
+            plain.seek(0)
             by_line = exact.is_ndjson(plain)
         line_count = quick.count_lines(file.path) if by_line else None
     except (OSError, EOFError, ValueError):

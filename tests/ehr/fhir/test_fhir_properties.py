@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ehr.fhir.allow_list import HANDLED_TYPES, declared_fields
@@ -64,6 +64,7 @@ def as_rows(reading: Reading) -> dict[str, list[str]]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
 @given(found=st.lists(resources, max_size=5), junk=st.lists(st.binary(max_size=20), max_size=2))
+@example(found=[], junk=[b"", b""])
 def test_every_line_is_counted_once(
     landing_tables: duckdb.DuckDBPyConnection, tmp_path: Path, found: list[Any], junk: list[bytes]
 ) -> None:
