@@ -93,6 +93,13 @@ def test_what_a_setting_points_at_fails_in_one_line(tmp_path, setting, value, co
     assert "secret" not in done.stderr
 
 
+def test_an_mlflow_that_does_not_answer_is_named(tmp_path):
+    done = cuff(tmp_path / "var", "models", CUFF_MLFLOW_URL="http://127.0.0.1:1", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("error: MLflow does not answer")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_wrong_setting_is_named(tmp_path):
     done = cuff(tmp_path / "var", "status", CUFF_AIRFLOW_PORT="high")
     assert done.returncode == 2
