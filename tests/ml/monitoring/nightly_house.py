@@ -29,11 +29,11 @@ class House:
     world: SimulationOptions
     day: date
 
-    def take_in(self, extract: Path) -> None:
-        """Ingest, build and publish one delivery."""
+    def take_in(self, extract: Path, command: str = "run") -> None:
+        """Ingest, build and publish one delivery. dbt's ``run`` leaves out its tests and the seeds, which stay."""
         ingest(self.settings, [extract], as_of=self.day, source_id=SOURCE)
         build = start_build(self.settings)
-        run_dbt(self.settings, "build", build, "--quiet")
+        run_dbt(self.settings, command, build, "--quiet")
         finish_build(self.settings, build.build_id, manifest_hash(self.settings))
         publish(self.settings, build.build_id, "test")
 
@@ -59,16 +59,21 @@ class House:
 
 def found_house(var: Path, world: SimulationOptions) -> House:
     """A house with the world's history, a champion trained on it, everybody scored and a first verdict given."""
-    house = House(make_settings(var), world, world.end)
+    house = reopen_house(var, world)
     extract = var.parent / "history"
     simulate_hospital(extract, world)
-    house.take_in(extract)
+    house.take_in(extract, "build")
     trained = train(house.settings, "test")
     if registry.champion_version(house.settings) is None:
         registry.promote(house.settings, trained.model_version, "test", "few events: what is tested is the watching")
     score(house.settings)
     check_drift(house.settings)
     return house
+
+
+def reopen_house(var: Path, world: SimulationOptions) -> House:
+    """The house that `found_house` left under ``var``."""
+    return House(make_settings(var), world, world.end)
 
 
 def nightly_extracts(folder: Path, world: SimulationOptions, nights: int, pool: ProcessPoolExecutor) -> list[Future[Path]]:
@@ -78,7 +83,7 @@ def nightly_extracts(folder: Path, world: SimulationOptions, nights: int, pool: 
             for day in days]
 
 
-def one_process() -> ProcessPoolExecutor:
+def writing_process() -> ProcessPoolExecutor:
     """The hospital writes on one core while the house works on the other."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
