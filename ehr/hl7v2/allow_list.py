@@ -33,13 +33,13 @@ def allowed_part(message: Message) -> Message:
 
 
 def _cut(segment: Segment, numbers: tuple[int, ...]) -> Segment:
-    fields = segment.fields
-    kept = [segment.name] + [""] * (numbers[-1] if numbers else 0)
-    for number in numbers:
-        if number >= len(fields):
+    name, number, fields, delimiters = segment
+    kept = [name] + [""] * (numbers[-1] if numbers else 0)
+    for at in numbers:
+        if at >= len(fields):
             break
-        kept[number] = fields[number]
-    return segment._replace(fields=tuple(kept))
+        kept[at] = fields[at]
+    return Segment(name, number, tuple(kept), delimiters)
 
 
 def _entries() -> dict[str, dict[str, str]]:
