@@ -25,7 +25,8 @@ final as (
         kind,
         feature,
         statistic,
-        value,
+        -- Without a threshold it rests on too few visits to be judged, so on too few to be shown; Evidently has none ever.
+        case when threshold is not null or starts_with(statistic, 'evidently_') then value end as value,
         threshold,
         is_breached,
     from metrics
