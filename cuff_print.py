@@ -116,8 +116,8 @@ def print_training(outcome: "TrainingOutcome") -> None:
 
 def print_drift(outcome: "DriftOutcome", reports: Path) -> None:
     """The verdict, its reasons, and where the pages lie."""
-    retrain = "asked for" if outcome.should_retrain else "not asked for"
-    print_line(f"verdict {outcome.drift_verdict_id}: {outcome.verdict}; retraining {retrain}")
+    retrain = "retraining is due: `cuff train --trigger drift`" if outcome.should_retrain else "no retraining is due"
+    print_line(f"verdict {outcome.drift_verdict_id}: {outcome.verdict}; {retrain}")
     for reason in outcome.reasons:
         print_line(f"  - {reason}")
     breached = [{"kind": metric.kind, "feature": metric.feature, "statistic": metric.statistic, "value": metric.value,

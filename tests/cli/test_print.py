@@ -53,7 +53,7 @@ def test_a_verdict_has_its_reasons_the_metric_and_the_page(shown, tmp_path):
     calm = DriftMetric("feature", "age_years", "d.month", 0.02, 0.45, False)
     show.print_drift(DriftOutcome("drift", ["reads higher"], 5, "drift/page.html", True, [shift, calm]), tmp_path)
     text = shown.getvalue()
-    assert text.startswith("verdict 5: drift; retraining asked for\n  - reads higher\n")
+    assert text.startswith("verdict 5: drift; retraining is due: `cuff train --trigger drift`\n  - reads higher\n")
     assert "1 of 2 judged" in text
     assert "systolic_mmhg" in text
     assert "age_years" not in text
