@@ -42,8 +42,9 @@ def simulate_hospital(
             facts += registrations(person, life, facts)
             if index >= options.patients:
                 facts = [_with_backlog(drift, fact) for fact in facts]
+            registration = next((f for f in facts if f.kind == "patient" and f.version == 1), None)
             facts = sorted((f for f in facts if since <= f.sent_at < until), key=lambda f: (f.sent_at, f.id, f.version))
-            extract.write(person, facts)
+            extract.write(person, facts, registration)
             truth += truth_rows(calendar, person)
             if progress and (index % 50 == 49 or index + 1 == total):
                 progress(index + 1, total)

@@ -6,6 +6,7 @@ LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 LOCAL_SYSTEM = "urn:simhosp:local"
 MRN_SYSTEM = "urn:oid:2.999.1.1"
+FHIR_BASE = "https://fhir.simhosp.example/r4"
 PANEL_CODE, SECOND_PANEL_CODE = "85354-9", "55284-4"
 SYSTOLIC_CODE, DIASTOLIC_CODE = "8480-6", "8462-4"
 SMOKING_CODE = "72166-2"
@@ -31,6 +32,7 @@ MEASURES = {
     "glucose": Measure("2345-7", "mg/dL"),
     "hba1c": Measure("4548-4", "%"),
     "creatinine": Measure("2160-0", "mg/dL"),
+    "egfr": Measure("98979-8", "mL/min/{1.73_m2}"),
     "total_cholesterol": Measure("2093-3", "mg/dL"),
     "ldl": Measure("13457-7", "mg/dL"),
     "hdl": Measure("2085-9", "mg/dL"),

@@ -11,12 +11,13 @@ import orjson
 
 from ehr.simulate.drift import Drift
 from ehr.simulate.facts import Fact
-from ehr.simulate.fhir_writer import Resource, resource_of
+from ehr.simulate.fhir_writer import Resource, broken_resource, drug_of, resource_of
 from ehr.simulate.hl7v2_writer import broken_message, message_of
 from ehr.simulate.options import SimulationSummary
+from ehr.simulate.routes import route_of
 from ehr.simulate.world import Person
 
-_HL7_KINDS = frozenset({"encounter", "cancel", "blood_pressure", "smoking_status", "note", "broken", "condition"})
+_ALONE = frozenset({"encounter", "cancel", "discharge", "note", "patient", "broken", "condition"})
 _BATCH_HEAD = "FHS|^~\\&|SIMEHR|SIMHOSP\rBHS|^~\\&|SIMEHR|SIMHOSP\r"
 
 
@@ -45,52 +46,63 @@ class Extract:
                 self._summary.files += 1
                 self._summary.size_bytes += path.stat().st_size
 
-    def write(self, person: Person, facts: list[Fact]) -> None:
-        """Write what one person's facts of this window look like on each route."""
+    def write(self, person: Person, facts: list[Fact], registration: Fact | None) -> None:
+        """Write what one person's facts of this window look like on each route.
+
+        A bundle whose references point into it holds the patient, so it repeats the ``registration`` where it must.
+        """
         by_route: dict[str, list[Fact]] = defaultdict(list)
         for fact in facts:
-            by_route[_route(person, fact)].append(fact)
+            by_route[route_of(person, fact)].append(fact)
         for fact in by_route["ndjson"]:
-            self._write_line(person, fact)
+            self._write_lines(person, fact)
         if by_route["bundle"]:
+            points_inside = any(fact.reference == "urn" for fact in by_route["bundle"])
+            if registration and points_inside and registration not in by_route["bundle"]:
+                by_route["bundle"].insert(0, registration)
             self._write_bundle(person, by_route["bundle"])
         for group in _grouped(by_route["hl7v2"]):
             self._keep_message(person, group)
 
-    def _resource(self, person: Person, fact: Fact) -> Resource:
-        resource = resource_of(person, self._drift, fact)
-        self._summary.add("fhir_resources", resource["resourceType"])
-        if fact.is_duplicate:
-            self._summary.add("duplicates", resource["resourceType"])
-        return resource
-
-    def _write_line(self, person: Person, fact: Fact) -> None:
+    def _resources(self, person: Person, fact: Fact) -> list[Resource]:
+        """The resource that tells the fact, after the drug it refers to."""
         if fact.kind == "broken":
-            line = orjson.dumps(resource_of(person, self._drift, fact.again(kind="encounter")))[:-9]
-            self._summary.add("fhir_resources", "broken")
-            self._file("Encounter").write(line + b"\n")
-            return
-        resource = self._resource(person, fact)
-        self._file(resource["resourceType"]).write(orjson.dumps(resource) + b"\n")
+            self._count_broken("fhir_resources", fact)
+            return [broken_resource(person, self._drift, fact)]
+        resources = [resource_of(person, self._drift, fact)]
+        if fact.kind == "medication" and fact.form == "referenced":
+            resources.insert(0, drug_of(fact))
+        for resource in resources:
+            self._summary.add("fhir_resources", resource["resourceType"])
+            if fact.is_duplicate:
+                self._summary.add("duplicates", resource["resourceType"])
+        return resources
+
+    def _count_broken(self, kind: str, fact: Fact) -> None:
+        self._summary.add(kind, "broken")
+        self._summary.add("broken", f"{kind} {fact.form}")
+
+    def _write_lines(self, person: Person, fact: Fact) -> None:
+        for resource in self._resources(person, fact):
+            line = orjson.dumps(resource)
+            if fact.kind == "broken" and fact.form == "cut":
+                line = line[:-9]
+            self._file(resource["resourceType"]).write(line + b"\n")
 
     def _write_bundle(self, person: Person, facts: list[Fact]) -> None:
         kind = "transaction" if person.index % 2 else "collection"
         entries = []
-        for fact in facts:
-            if fact.kind == "broken":
-                continue
-            resource = self._resource(person, fact)
+        for resource in (each for fact in facts for each in self._resources(person, fact)):
             entry: Resource = {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource}
             if kind == "transaction":
                 entry["request"] = {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
             entries.append(entry)
-        if entries:
-            path = self._out / "bundles" / f"{person.fhir_id}.json"
-            path.write_bytes(orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries}))
+        path = self._out / "bundles" / f"{person.fhir_id}.json"
+        path.write_bytes(orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries}))
 
     def _keep_message(self, person: Person, facts: list[Fact]) -> None:
         if facts[0].kind == "broken":
-            self._summary.add("hl7v2_messages", "broken")
+            self._count_broken("hl7v2_messages", facts[0])
             self._hl7v2.append((facts[0].sent_at, broken_message(person, facts[0])))
             return
         kind, message = message_of(person, self._drift, facts)
@@ -122,22 +134,11 @@ class Extract:
         return self._ndjson[resource_type]
 
 
-def _route(person: Person, fact: Fact) -> str:
-    """Which way a fact travels. Medications have no HL7 v2 message here, so everybody's go by FHIR."""
-    if person.routes in ("ndjson", "bundle"):
-        return person.routes
-    if fact.kind == "patient":
-        return "hl7v2" if fact.values[0] == "replaced" or fact.id.endswith("h") else "ndjson"
-    if fact.kind in ("medication", "ignored") or (person.routes == "mixed" and fact.visit % 2):
-        return "ndjson"
-    return "hl7v2"
-
-
 def _grouped(facts: list[Fact]) -> Iterator[list[Fact]]:
     """Facts that share a message: one visit's measurements of one group, version and sending."""
     groups: dict[tuple[object, ...], list[Fact]] = defaultdict(list)
     for fact in facts:
-        alone = fact.kind in ("encounter", "cancel", "note", "patient", "broken", "condition")
+        alone = fact.kind in _ALONE
         groups[
             (
                 *(fact.visit, fact.group, fact.version, fact.status, fact.sent_at, fact.is_duplicate),

@@ -9,7 +9,7 @@ Value = float | str
 class Fact:
     """``values`` by kind: blood_pressure (systolic, diastolic mmHg), a measure (number in canonical unit), smoking
     (current|former|never), condition (system, code, onset seconds), medication (RxNorm code), note (text),
-    ignored (type), encounter and cancel (class code, end seconds), patient ('', seconds of death, or 'replaced')."""
+    ignored (type), encounter, cancel and discharge (class code, end seconds), patient ('', seconds of death, or 'replaced')."""
 
     kind: str
     id: str
@@ -23,6 +23,8 @@ class Fact:
     status: str = "final"
     version: int = 1
     quirk: str = ""  # the one thing that is odd about its form
+    reference: str = ""  # how FHIR names the patient: urn | absolute | conditional, else relative
+    form: str = ""  # of a drug: contained | referenced, else coded in place; of a broken copy: what is wrong with it
     is_second_registration: bool = False
     is_duplicate: bool = False
 

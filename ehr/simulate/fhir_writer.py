@@ -6,6 +6,7 @@ from typing import Any
 from ehr.simulate.clock import as_date, fhir_time
 from ehr.simulate.codes import (
     DIASTOLIC_CODE,
+    FHIR_BASE,
     LOCAL_SYSTEM,
     LOINC,
     MEASURES,
@@ -20,6 +21,7 @@ from ehr.simulate.codes import (
 )
 from ehr.simulate.drift import NEW_BLOOD_PRESSURE_CODE, NEW_SMOKING_CODE, NEW_SYSTEM, Drift
 from ehr.simulate.facts import Fact
+from ehr.simulate.forms import birth_date
 from ehr.simulate.visits import SNOMED
 from ehr.simulate.world import Person
 
@@ -46,6 +48,19 @@ def resource_of(person: Person, drift: Drift, fact: Fact) -> Resource:
     return _observation(person, drift, fact)
 
 
+def broken_resource(person: Person, drift: Drift, fact: Fact) -> Resource:
+    """A copy of a visit that nobody can use, or a heart rate in words. A ``cut`` one is whole still."""
+    if fact.form == "not_a_number":
+        wrong = fact.again(kind="heart_rate", id=f"{fact.id[:-2]}f0", values=(72.0,))
+        resource = _observation(person, drift, wrong)
+        resource["valueQuantity"]["value"] = "see chart"
+        return resource
+    resource = _encounter(person, fact)
+    if fact.form == "no_subject":
+        del resource["subject"]
+    return resource
+
+
 def _head(resource_type: str, fact: Fact) -> Resource:
     return {
         "resourceType": resource_type,
@@ -56,16 +71,26 @@ def _head(resource_type: str, fact: Fact) -> Resource:
 
 def _subject(person: Person, fact: Fact) -> Resource:
     logical_id = person.second_fhir_id if fact.is_second_registration else person.fhir_id
-    return {"reference": f"Patient/{logical_id}"}
+    if fact.reference == "conditional":
+        mrn = person.identity.second_mrn if fact.is_second_registration else person.identity.mrn
+        return {"reference": f"Patient?identifier={MRN_SYSTEM}|{mrn}"}
+    if fact.reference == "urn" and not fact.is_second_registration:
+        return {"reference": f"urn:uuid:{logical_id}"}
+    return {"reference": f"{_base(fact)}Patient/{logical_id}"}
+
+
+def _base(fact: Fact) -> str:
+    return f"{FHIR_BASE}/" if fact.reference == "absolute" else ""
 
 
 def _context(person: Person, fact: Fact) -> Resource:
-    return {"subject": _subject(person, fact), "encounter": {"reference": f"Encounter/{fact.encounter_id}"}}
+    visit = f"{_base(fact)}Encounter/{fact.encounter_id}"
+    return {"subject": _subject(person, fact), "encounter": {"reference": visit}}
 
 
 def _when(fact: Fact) -> str:
     text = fhir_time(fact.event_at)
-    return text[:19] if fact.quirk == "no_offset" else text
+    return text[: {"no_offset": 19, "date_only": 10}.get(fact.quirk)]
 
 
 def _patient(person: Person, fact: Fact) -> Resource:
@@ -84,7 +109,7 @@ def _patient(person: Person, fact: Fact) -> Resource:
         "name": [{"family": identity.family, "given": [identity.given]}],
         "telecom": [{"system": "phone", "value": identity.phone}],
         "gender": "female" if person.is_woman else "male",
-        "birthDate": person.born.isoformat(),
+        "birthDate": birth_date(person),
         "address": [{"line": [identity.street], "city": identity.city, "postalCode": identity.postal_code}],
     }
     if isinstance(fact.values[0], float):
@@ -120,12 +145,13 @@ def _observation(person: Person, drift: Drift, fact: Fact) -> Resource:
     if fact.kind != "blood_pressure":
         return resource | {"code": _coding(LOINC, MEASURES[fact.kind].code), "valueQuantity": _quantity(fact, 0)}
     systolic, diastolic = fact.values
+    first, second = (1, 0) if fact.quirk == "swapped" else (0, 1)
     if fact.quirk == "local_code":
         code = _coding(NEW_SYSTEM, NEW_BLOOD_PRESSURE_CODE) if changed else _coding(LOCAL_SYSTEM, "BP")
         return resource | {"code": code, "valueString": f"{float(systolic):.0f}/{float(diastolic):.0f}"}
     components = [
-        {"code": _coding(LOINC, SYSTOLIC_CODE), "valueQuantity": _quantity(fact, 0)},
-        {"code": _coding(LOINC, DIASTOLIC_CODE), "valueQuantity": _quantity(fact, 1)},
+        {"code": _coding(LOINC, SYSTOLIC_CODE), "valueQuantity": _quantity(fact, first)},
+        {"code": _coding(LOINC, DIASTOLIC_CODE), "valueQuantity": _quantity(fact, second)},
     ]
     if changed:
         for component, part in zip(components, ("S", "D"), strict=True):
@@ -165,9 +191,23 @@ def _medication(person: Person, fact: Fact) -> Resource:
             "status": "active",
             "intent": "order",
             "authoredOn": _when(fact),
-            "medicationCodeableConcept": _coding(_RXNORM, str(fact.values[0])),
         }
+        | _drug(fact)
     )
+
+
+def _drug(fact: Fact) -> Resource:
+    if fact.form == "contained":
+        inside = {"resourceType": "Medication", "id": "drug", "code": _coding(_RXNORM, str(fact.values[0]))}
+        return {"contained": [inside], "medicationReference": {"reference": "#drug"}}
+    if fact.form == "referenced":
+        return {"medicationReference": {"reference": f"{_base(fact)}Medication/{drug_of(fact)['id']}"}}
+    return {"medicationCodeableConcept": _coding(_RXNORM, str(fact.values[0]))}
+
+
+def drug_of(fact: Fact) -> Resource:
+    """The Medication that a prescription of this form refers to."""
+    return _head("Medication", fact) | {"id": f"{fact.id[:-2]}d0", "code": _coding(_RXNORM, str(fact.values[0]))}
 
 
 def _note(person: Person, fact: Fact) -> Resource:

@@ -6,6 +6,7 @@ from ehr.simulate.clock import as_date, hl7_time
 from ehr.simulate.codes import DIASTOLIC_CODE, MEASURES, SMOKING_ANSWERS, SMOKING_CODE, SYSTOLIC_CODE, quantity
 from ehr.simulate.drift import NEW_BLOOD_PRESSURE_CODE, NEW_HL7_SYSTEM, NEW_SMOKING_CODE, Drift
 from ehr.simulate.facts import Fact
+from ehr.simulate.forms import birth_date
 from ehr.simulate.visits import ICD10
 from ehr.simulate.world import Person
 
@@ -19,6 +20,8 @@ def message_of(person: Person, drift: Drift, facts: Sequence[Fact]) -> tuple[str
     first = facts[0]
     if first.kind == "encounter":
         kind, body = "ADT^A04" if first.values[0] != "IMP" else "ADT^A01", [_pid(person, first), _pv1(first)]
+    elif first.kind == "discharge":
+        kind, body = "ADT^A03", [_pid(person, first), _pv1(first)]
     elif first.kind == "cancel":
         kind, body = "ADT^A11", [_pid(person, first), _pv1(first)]
     elif first.kind == "patient":
@@ -40,8 +43,17 @@ def message_of(person: Person, drift: Drift, facts: Sequence[Fact]) -> tuple[str
 
 
 def broken_message(person: Person, fact: Fact) -> bytes:
-    """A message that nobody can use: a patient without a number."""
-    return _encode(fact, "ADT^A04", [f"PID|1||||{person.identity.family}^{person.identity.given}", _pv1(fact)])
+    """A message that nobody can use: without the patient's number, its own type or number, cut off, or in words."""
+    if fact.form == "not_a_number":
+        order = f"OBR|1|||{MEASURES['heart_rate'].code}^^LN|||{hl7_time(fact.event_at)}"
+        said = f"OBX|1|NM|{MEASURES['heart_rate'].code}^^LN||see chart|/min|||||F"
+        return _encode(fact, "ORU^R01", [_pid(person, fact), _pv1(fact), order, said])
+    if fact.form == "no_number":
+        return _encode(fact, "ADT^A04", [f"PID|1||||{person.identity.family}^{person.identity.given}", _pv1(fact)])
+    message = _encode(fact, "" if fact.form == "no_type" else "ADT^A04", [_pid(person, fact), _pv1(fact)])
+    if fact.form == "no_control_id":
+        return b"|".join(b"" if number == 9 else part for number, part in enumerate(message.split(b"|")))
+    return message[: message.index(b"PID|1|") + 6] + b"\r" if fact.form == "cut" else message
 
 
 def _encode(fact: Fact, kind: str, body: list[str]) -> bytes:
@@ -71,15 +83,18 @@ def _pid(person: Person, fact: Fact) -> str:
     address = f"{identity.street}^^{identity.city}^^{identity.postal_code}"
     died = fact.values[0] if fact.kind == "patient" and isinstance(fact.values[0], float) else None
     death = f"{hl7_time(int(died))}|Y" if died is not None else "|"
+    born, sex = birth_date(person).replace("-", ""), "F" if person.is_woman else "M"
     return (
-        f"PID|1||{mrn}^^^SIMHOSP^MR||{name}||{person.born:%Y%m%d}|{'F' if person.is_woman else 'M'}|||{address}"
+        f"PID|1||{mrn}^^^SIMHOSP^MR||{name}||{born}|{sex}|||{address}"
         f"||{identity.phone}|{'|' * 15}{death}"
     )
 
 
 def _pv1(fact: Fact) -> str:
     code = _CLASS.get(str(fact.values[0]) if fact.values else "", "O")
-    end = hl7_time(int(fact.values[1])) if fact.kind in ("encounter", "cancel") else ""
+    # Whoever is admitted leaves with a message of its own, ADT^A03.
+    has_ended = fact.kind in ("discharge", "cancel") or (fact.kind == "encounter" and fact.values[0] == "AMB")
+    end = hl7_time(int(float(fact.values[1]))) if has_ended else ""
     return f"PV1|1|{code}{'|' * 17}{fact.encounter_id}{'|' * 25}{hl7_time(fact.event_at)}|{end}"
 
 
@@ -93,7 +108,7 @@ def _dg1(number: int, fact: Fact) -> str:
 def _results(person: Person, drift: Drift, facts: Sequence[Fact]) -> list[str]:
     first = facts[0]
     order = f"{first.encounter_id[:8]}-{first.group}"
-    taken = hl7_time(first.event_at, with_offset=first.quirk != "no_offset")
+    taken = _taken(first)
     segments = [
         _pid(person, first),
         _pv1(first.again(values=())),
@@ -106,9 +121,14 @@ def _results(person: Person, drift: Drift, facts: Sequence[Fact]) -> list[str]:
             sub_id = fact.id[-2:]  # stays the same when a correction is sent alone
             segments.append(
                 f"OBX|{number}|{value_type}|{code}|{sub_id}|{value}|{unit}|||||{_STATUS[fact.status]}"
-                f"|||{hl7_time(fact.event_at, with_offset=fact.quirk != 'no_offset')}"
+                f"|||{_taken(fact)}"
             )
     return segments
+
+
+def _taken(fact: Fact) -> str:
+    text = hl7_time(fact.event_at, with_offset=fact.quirk != "no_offset")
+    return text[:8] if fact.quirk == "date_only" else text
 
 
 def _values(drift: Drift, fact: Fact) -> list[tuple[str, str, str, str]]:
@@ -123,6 +143,8 @@ def _values(drift: Drift, fact: Fact) -> list[tuple[str, str, str, str]]:
         number, unit = quantity(fact.kind, float(fact.values[0]), fact.quirk)
         return [("NM", f"{MEASURES[fact.kind].code}^^LN", f"{number:g}", unit)]
     systolic, diastolic = (float(value) for value in fact.values)
+    if fact.quirk == "swapped":
+        systolic, diastolic = diastolic, systolic
     if fact.quirk == "local_code":
         code = f"{NEW_BLOOD_PRESSURE_CODE}^^{NEW_HL7_SYSTEM}" if changed else "BP^Blood pressure^L"
         return [("ST", code, f"{systolic:.0f}/{diastolic:.0f}", "mm[Hg]")]

@@ -8,6 +8,7 @@ from numpy.random import Generator
 
 from ehr.simulate.clock import DAY, YEAR
 from ehr.simulate.facts import Fact, Value
+from ehr.simulate.forms import dressed
 from ehr.simulate.options import MessRates, SimulationOptions
 from ehr.simulate.visits import Life
 from ehr.simulate.world import MESS_STREAM, Person, stream
@@ -56,7 +57,7 @@ def messy(options: SimulationOptions, person: Person, life: Life) -> list[Fact]:
             told.append(versions[0].again(sent_at=known + repeats[slot], is_duplicate=True))
         if clean.kind == "encounter" and u[8] > 1 - rates.broken:
             told.append(fact.again(kind="broken", quirk=""))
-    return told
+    return dressed(rates, person, told)
 
 
 def _second_registration_until(rates: MessRates, rng: Generator, person: Person) -> float:

@@ -28,9 +28,12 @@ class MessRates:
     duplicate: float = 0.012  # the same bytes again, hours to days later
     repeated_reading: float = 0.04  # two blood pressures at one visit (HL7: repeated OBX)
     no_offset: float = 0.01
-    partial_date: float = 0.003
+    partial_date: float = 0.003  # a month for an onset, a day for a laboratory time or a prescription
     implausible: float = 0.003
     broken: float = 0.002  # an unusable copy beside the good one, per encounter
+    swapped: float = 0.002  # the diastolic pressure typed where the systolic belongs, and the other way round
+    contained_drug: float = 0.1  # FHIR: the drug as a Medication inside the MedicationRequest
+    referenced_drug: float = 0.1  # FHIR: the drug as a Medication of its own
     wrong_charset: float = 0.02  # HL7 v2: MSH-18 says one thing, the bytes another
     second_registration: float = 0.015  # per patient: a second number, merged into the first after a while
     cancelled_visit: float = 0.005  # HL7 v2: A11; FHIR: Encounter cancelled

@@ -82,11 +82,8 @@ def test_the_new_clinic_lowers_the_mean_age_by_ten_years(simulate):
                 b"\n".join(x for x in ndjson_lines(everybody.out) if b'"Patient","id"' in x),
             )
         )
-        seen = {
-            re.search(rb'"subject":\{"reference":"Patient/([^"]+)"', line)[1]
-            for line in ndjson_lines(out)
-            if b'"Encounter","id"' in line and b'"subject"' in line
-        }
+        named = re.compile(rb'"Encounter","id".*"subject":\{"reference":"(?:https:[^"]*/)?Patient/([^"]+)"')
+        seen = {found[1] for line in ndjson_lines(out) if (found := named.search(line))}
         return mean(2025 - int(births[person]) for person in seen if person in births)
 
     everybody = simulate(until=date(2025, 3, 8), patients=300, drift="younger_population", drift_from=day)
