@@ -22,7 +22,7 @@ from ehr.sources import DEFAULT_SOURCE, Source
 
 _PEEK_BYTES = 4096
 _HL7_HEADS = (b"MSH", b"FHS", b"BHS", b"\x0bMSH")
-_FIRST_GROUP_BYTES, _LAST_GROUP_BYTES = 16 << 20, 256 << 20
+_FIRST_GROUP_BYTES, _GROUP_BYTES = 16 << 20, 256 << 20
 _FILES_IN_A_GROUP = 5000
 _IDS_AT_A_TIME = 500  # SQLite takes 999 parameters where it is old
 
@@ -88,7 +88,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Files in groups to be read together: small at first, so that reading starts while the archive is still busy."""
+    """Files in groups to be read together: the first is small, so that reading starts while the archive is still busy."""
     group: list[Path] = []
     held, limit = 0, _FIRST_GROUP_BYTES
     for file in files:
@@ -96,7 +96,7 @@ def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
         held += file.stat().st_size
         if held >= limit or len(group) >= _FILES_IN_A_GROUP:
             yield group
-            group, held, limit = [], 0, min(limit * 8, _LAST_GROUP_BYTES)
+            group, held, limit = [], 0, _GROUP_BYTES
     if group:
         yield group
 
