@@ -24,7 +24,7 @@ def simulate_hospital(
     from ehr.simulate.extract import Extract
     from ehr.simulate.mess import messy
     from ehr.simulate.registrations import registrations
-    from ehr.simulate.truth import truth_rows, write_truth
+    from ehr.simulate.truth import TruthFile, truth_rows
     from ehr.simulate.visits import live
     from ehr.simulate.world import calendar_of, draw_person
 
@@ -33,8 +33,7 @@ def simulate_hospital(
     until = instant(options.until or options.end)
     total = options.patients + drift.new_clinic_patients
     summary = SimulationSummary(out, options.truth_path or out.parent / "truth.parquet", total)
-    truth: list[dict[str, Any]] = []
-    with Extract(out, drift, summary) as extract:
+    with Extract(out, drift, summary) as extract, TruthFile(summary.truth_path) as truth:
         for index in range(total):
             person = draw_person(options, calendar, drift, index)
             life = live(options, calendar, drift, person)
@@ -45,10 +44,9 @@ def simulate_hospital(
             registration = next((f for f in facts if f.kind == "patient" and f.version == 1), None)
             facts = sorted((f for f in facts if since <= f.sent_at < until), key=lambda f: (f.sent_at, f.id, f.version))
             extract.write(person, facts, registration)
-            truth += truth_rows(calendar, person)
+            truth.add(truth_rows(calendar, person))
             if progress and (index % 50 == 49 or index + 1 == total):
                 progress(index + 1, total)
-    write_truth(summary.truth_path, truth)
     (out / ".manifest.json").write_bytes(
         orjson.dumps(
             {kind: dict(sorted(counts.items())) for kind, counts in sorted(summary.counts.items())},

@@ -4,6 +4,7 @@ import gzip
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count, islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -13,6 +14,7 @@ from ehr.simulate.drift import Drift
 from ehr.simulate.facts import Fact
 from ehr.simulate.fhir_writer import Resource, broken_resource, drug_of, resource_of
 from ehr.simulate.hl7v2_writer import broken_message, message_of
+from ehr.simulate.message_spool import MessageSpool
 from ehr.simulate.options import SimulationSummary
 from ehr.simulate.routes import route_of
 from ehr.simulate.world import Person
@@ -27,7 +29,7 @@ class Extract:
     def __init__(self, out: Path, drift: Drift, summary: SimulationSummary) -> None:
         self._out, self._drift, self._summary = out, drift, summary
         self._ndjson: dict[str, BinaryIO] = {}
-        self._hl7v2: list[tuple[int, bytes]] = []
+        self._hl7v2 = MessageSpool()
         self._stack = ExitStack()
 
     def __enter__(self) -> "Extract":
@@ -103,7 +105,7 @@ class Extract:
     def _keep_message(self, person: Person, facts: list[Fact]) -> None:
         if facts[0].kind == "broken":
             self._count_broken("hl7v2_messages", facts[0])
-            self._hl7v2.append((facts[0].sent_at, broken_message(person, facts[0])))
+            self._hl7v2.add(facts[0].sent_at, broken_message(person, facts[0]))
             return
         kind, message = message_of(person, self._drift, facts)
         self._summary.add("hl7v2_messages", kind)
@@ -111,13 +113,15 @@ class Extract:
             self._summary.add("duplicates", kind)
         if facts[0].kind == "patient" and facts[0].values[0] == "replaced":
             self._summary.add("merges", kind)
-        self._hl7v2.append((facts[0].sent_at, message))
+        self._hl7v2.add(facts[0].sent_at, message)
 
     def _write_hl7v2(self, messages_per_file: int = 5000) -> None:
-        self._hl7v2.sort()
-        for number, start in enumerate(range(0, len(self._hl7v2), messages_per_file)):
-            batch = self._hl7v2[start : start + messages_per_file]
-            body = b"".join(message for _sent_at, message in batch)
+        messages = self._hl7v2.in_order()
+        for number in count():
+            batch = list(islice(messages, messages_per_file))
+            if not batch:
+                break
+            body = b"".join(batch)
             tail = f"BTS|{len(batch)}\rFTS|1\r".encode()
             (self._out / "hl7v2" / f"batch-{number:04d}.hl7").write_bytes(_BATCH_HEAD.encode() + body + tail)
 

@@ -5,6 +5,7 @@ true_risk_12m, onset_date, systolic_mmhg, diastolic_mmhg``. The risk is that of 
 within 365 days for somebody still free of hypertension; it means something only where ``is_at_risk``.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import numpy as np
 
 from ehr.simulate.clock import DAY, as_date, instant
 from ehr.simulate.world import ADULT_AGE_YEARS, MAX_SCORED_AGE_YEARS, Calendar, Person
+
+COLUMNS = {
+    "fhir_id": str, "mrn": str, "second_fhir_id": str, "second_mrn": str, "landmark_date": date, "is_at_risk": bool,
+    "true_risk_12m": float, "onset_date": date, "systolic_mmhg": float, "diastolic_mmhg": float,
+}  # fmt: skip
 
 
 def truth_rows(calendar: Calendar, person: Person) -> list[dict[str, Any]]:
@@ -43,10 +49,33 @@ def truth_rows(calendar: Calendar, person: Person) -> list[dict[str, Any]]:
     return rows
 
 
-def write_truth(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the truth as Parquet."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+class TruthFile:
+    """The truth as Parquet, written as it comes."""
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        types = {str: pa.string(), date: pa.date32(), bool: pa.bool_(), float: pa.float64()}
+        self._schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(path, self._schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "TruthFile":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._write()
+        self._writer.close()
+
+    def add(self, rows: list[dict[str, Any]], rows_at_once: int = 20_000) -> None:
+        self._rows += rows
+        if len(self._rows) >= rows_at_once:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
+        self._rows = []
