@@ -40,5 +40,10 @@ def test_an_ongoing_condition_is_alerted_once(settings: Settings, condition: lis
     assert alert_is_due(settings, "drift", condition, date(2026, 1, day), 7) is due
 
 
+def test_an_old_night_judged_again_alerts_nobody(settings: Settings) -> None:
+    raise_alert(settings, "warning", "drift", "s", {"as_of": "2026-01-05", "condition": ["feature:a"]})
+    assert not alert_is_due(settings, "drift", ["feature:b"], date(2026, 1, 4), 7)
+
+
 def test_without_a_registry_there_is_no_champion(settings: Settings) -> None:
     assert champion_reference(settings) is None
