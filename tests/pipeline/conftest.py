@@ -11,11 +11,12 @@ import pytest
 from core.publication import published
 from core.settings import Settings
 from ehr.simulate import SimulationOptions, simulate_hospital
+from ehr.simulate.options import MessRates
 from tests.conftest import make_settings
 from tests.pipeline import planted
 from tests.pipeline.house import CUFF, Rows, copy_house, cuff, finish, mart_counts, query, start
 
-PATIENTS, YEARS = 220, 5
+PATIENTS, YEARS, RATES = 220, 5, MessRates(swapped=0.01)
 FIRST_DAY, SECOND_DAY = date(2026, 1, 1), date(2026, 2, 10)
 ANALYST_SQL = "select * from analytics.analytics.hypertension_prevalence_control_monthly order by all"
 
@@ -38,14 +39,15 @@ class Hospital:
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     root = tmp_path_factory.mktemp("pipeline")
     settings, delivery, printed = make_settings(root / "var"), root / "delivery" / "simulated", root / "printed.txt"
-    world = SimulationOptions(patients=PATIENTS, years=YEARS, end=FIRST_DAY, truth_path=root / "truth.parquet")
+    world = SimulationOptions(patients=PATIENTS, years=YEARS, end=FIRST_DAY, rates=RATES,
+                              truth_path=root / "truth.parquet")  # fmt: skip
     simulate_hospital(delivery / "history", world)
     planted.plant(delivery / "planted")
     _print(printed, cuff(settings, "ingest", str(delivery), "--as-of", f"{FIRST_DAY}"))
     _print(printed, cuff(settings, "build"))
     first_counts, first_answer = mart_counts(settings), query(settings, ANALYST_SQL)
     later = SimulationOptions(patients=PATIENTS, years=YEARS, end=FIRST_DAY, since=FIRST_DAY, until=SECOND_DAY,
-                              truth_path=root / "truth.parquet")  # fmt: skip
+                              rates=RATES, truth_path=root / "truth.parquet")  # fmt: skip
     simulate_hospital(delivery / "second night", later)
     _print(printed, cuff(settings, "ingest", str(delivery), "--as-of", f"{SECOND_DAY}"))
     shutil.rmtree(delivery)
@@ -66,7 +68,7 @@ def _build_while_an_analyst_reads(hospital: Hospital) -> None:
         if not hospital.read_by_command and len(hospital.read_while_building) > 5:
             shown = cuff(hospital.house, "sql", f"select count(*) as n from ({ANALYST_SQL})", "--json")
             hospital.read_by_command = shown if published(hospital.house) == before else ""
-        time.sleep(0.05)
+        time.sleep(0.2)
     finish(process, hospital.printed)
     hospital.build_seconds = time.monotonic() - started
 
