@@ -40,7 +40,9 @@ final as (
         arg_max(ended_at, told_order) filter (
             where discharge_cancelled_at is null or known_at > discharge_cancelled_at
         ) as ended_at,
-        max(known_at) as known_at,
+        -- The visit itself was known from the first word on: a later one (a discharge, the same again) must not take it
+        -- out of what was known of the patient before.
+        min(known_at) as known_at,
     from visits
     group by encounter_key
 
