@@ -84,7 +84,7 @@ class _Run:
         self.unreadable = 0
 
     def take_in(self, files: Sequence[Path]) -> None:
-        with _alone(self.settings), write_lake(self.settings) as lake:
+        with ingesting_alone(self.settings), write_lake(self.settings) as lake:
             landing.create_raw_tables(lake)
             sweep_partials(self.settings)
             completed = complete_landed(self.settings, lake)
@@ -145,7 +145,7 @@ class _Run:
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
+def ingesting_alone(settings: Settings) -> Iterator[None]:
     """One ingesting process at a time, also where the lake itself takes several writers."""
     engine = open_store(settings)
     if engine.dialect.name != "postgresql":

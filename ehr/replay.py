@@ -15,6 +15,7 @@ from core.settings import Settings
 from core.store import Batch, LedgerEntry, Payload, Quarantine, store_session, utc_now
 from ehr import landing
 from ehr.batch import BatchOutcome, BatchRun, CountRow, open_batch
+from ehr.ingest import ingesting_alone
 from ehr.intake import Arrival
 from ehr.ledger import COUNTS
 from ehr.quarantine import quarantine_rows
@@ -35,6 +36,22 @@ class ReplaySummary:
 
 def replay(settings: Settings, reason_code: str | None = None, quarantine_id: str | None = None) -> ReplaySummary:
     """Read the payloads behind open entries again. Errors: `InputError` when no open entry fits, `ArchiveError`."""
+    # Batches are numbered and finished one after the other: a build that saw a later one would never see this.
+    with ingesting_alone(settings), write_lake(settings) as lake:
+        entries, payloads = _what_fits(settings, reason_code, quarantine_id)
+        before = _ledger_of(settings, payloads)
+        landing.create_raw_tables(lake)
+        batch_id = open_batch(settings, max(payload.as_of for payload in payloads))
+        run = BatchRun(settings, lake, load_sources(settings.sources_file), batch_id)
+        run.read([Arrival(settings, payload) for payload in payloads])
+        outcome, differences = run.land(lambda outcome: _differences(before, outcome))
+        return _write_down(settings, payloads, entries, outcome, differences, batch_id)
+
+
+def _what_fits(
+    settings: Settings, reason_code: str | None, quarantine_id: str | None
+) -> tuple[list[Quarantine], list[Payload]]:
+    """Open entries and the landed payloads behind them. Errors: `InputError` when there are none."""
     with store_session(settings) as session:
         query = select(Quarantine).where(Quarantine.state == "open")
         if reason_code is not None:
@@ -51,14 +68,7 @@ def replay(settings: Settings, reason_code: str | None = None, quarantine_id: st
         )
     if not payloads:
         raise InputError("no open quarantine entry of a landed payload fits; `cuff quarantine list` shows them")
-    before = _ledger_of(settings, payloads)
-    with write_lake(settings) as lake:
-        landing.create_raw_tables(lake)
-        batch_id = open_batch(settings, max(payload.as_of for payload in payloads))
-        run = BatchRun(settings, lake, load_sources(settings.sources_file), batch_id)
-        run.read([Arrival(settings, payload) for payload in payloads])
-        outcome, differences = run.land(lambda outcome: _differences(before, outcome))
-    return _write_down(settings, payloads, entries, outcome, differences, batch_id)
+    return entries, payloads
 
 
 def _write_down(

@@ -1,11 +1,14 @@
 """Out of quarantine: after the mapping was mended, what can be used lands once and the ledger still balances."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from core.errors import InputError
+from core.lake import writer_lock
 from core.settings import Settings
 from ehr.ingest import ingest
 from ehr.ledger import ledger_totals
@@ -53,3 +56,21 @@ def test_what_is_still_broken_stays_in_quarantine(settings: Settings, tmp_path: 
     assert (replayed.resolved, replayed.accepted) == (0, 0)
     assert ledger_totals(settings) == before
     assert query(settings, "select count(*) from clinical.raw.fhir_patients") == [(1,)]
+
+
+def test_two_replays_at_once_move_each_entry_out_of_quarantine_once(settings: Settings, tmp_path: Path) -> None:
+    settings.sources_file = tmp_path / "sources.toml"
+    file = tmp_path / "a.hl7"
+    file.write_bytes(LATIN.format(charset="").encode("latin-1"))
+    ingest(settings, [file])
+    settings.sources_file.write_text('[source.default]\ndefault_charset = "iso-8859-1"\n')
+    with ThreadPoolExecutor(2) as both:
+        with writer_lock(settings):  # both have begun before either may write
+            runs = [both.submit(replay, settings) for _ in range(2)]
+            time.sleep(1)
+        found = [run.exception() or run.result() for run in runs]
+    lines = ledger_totals(settings)
+    assert all(line.balances for line in lines)
+    assert {line.unit: (line.received, line.accepted, line.duplicate, line.quarantined) for line in lines} == {
+        "file": (1, 1, 0, 0), "message": (1, 1, 0, 0)}
+    assert sorted(type(each).__name__ for each in found) == ["InputError", "ReplaySummary"]
