@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import BuildError, NotPublishedError
+from core.errors import BuildError
 from core.lake import CATALOGS, attach_options, catalog_path, connect, install_extensions, writer_lock
-from core.publication import published
+from core.publication import note_manifest, rows_made_by
 from core.settings import PROJECT_ROOT, Settings
 from core.store import Build
 
@@ -85,6 +85,7 @@ def run_dbt(settings: Settings, command: str, build: Build, *arguments: str,
         arguments += ("--exclude-resource-type", "unit_test")
         if "--full-refresh" not in arguments and needs_full_refresh(settings):
             arguments += ("--full-refresh",)
+        note_manifest(settings, build.build_id, manifest_hash(settings))
     install_extensions()
     connect(settings).close()  # makes the spill folder
     os.environ.update(dbt_environment(settings))
@@ -117,12 +118,12 @@ def manifest_hash(_settings: Settings) -> str:
 
 
 def needs_full_refresh(settings: Settings) -> bool:
-    """Whether the published rows come from other SQL or seeds than today's, so that every row is to be made anew."""
-    try:
-        built_from = published(settings).manifest_hash
-    except NotPublishedError:
-        return False
-    return built_from is not None and built_from != manifest_hash(settings)
+    """Whether rows in the tables may come from other SQL or seeds than today's, so that every row is to be made anew.
+
+    Not only the published build's: one that a gate stopped has left its rows in the tables, and SQL that was taken back
+    after it is the published one again.
+    """
+    return bool(rows_made_by(settings) - {manifest_hash(settings)})
 
 
 def airflow_manifest(settings: Settings) -> Path:

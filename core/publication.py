@@ -94,13 +94,39 @@ def get_build(settings: Settings, build_id: int | None = None) -> Build:
         return found
 
 
+def note_manifest(settings: Settings, build_id: int, manifest_hash: str) -> None:
+    """Note, before the first row is written, which SQL and seeds a build works with."""
+    with store_session(settings) as session:
+        build = session.get(Build, build_id)
+        if build is not None:
+            build.manifest_hash = manifest_hash
+
+
+def rows_made_by(settings: Settings) -> set[str]:
+    """The manifest hashes of all builds that may have rows in the tables: the published one and every one since."""
+    with store_session(settings) as session:
+        newest = _newest(session)
+        since = newest[1].build_id if newest else 0
+        found = session.scalars(
+            select(Build.manifest_hash).where(Build.build_id >= since, Build.manifest_hash.is_not(None)))
+        return {each for each in found if each is not None}
+
+
+def has_unpublished_batches(settings: Settings) -> bool:
+    """Whether a batch has landed that the newest publication does not hold."""
+    with store_session(settings) as session:
+        landed = session.scalar(select(func.max(Batch.batch_id)).where(Batch.finished_at.is_not(None)))
+        newest = _newest(session)
+        return landed is not None and (newest is None or landed > newest[1].through_batch_id)
+
+
 def finish_build(settings: Settings, build_id: int, manifest_hash: str | None = None) -> Build:
     """Note the snapshots that the build wrote: the gates and the publication read at exactly these numbers."""
     numbers = current_snapshots(settings)
     with store_session(settings) as session:
         build = _require_state(session, build_id, "building")
         build.clinical_snapshot, build.analytics_snapshot = numbers.clinical, numbers.analytics
-        build.state, build.manifest_hash = "built", manifest_hash
+        build.state, build.manifest_hash = "built", manifest_hash or build.manifest_hash
         return build
 
 

@@ -45,8 +45,11 @@ def ingest_ehr_extracts():
 
     @task.short_circuit
     def anything_new(new_payloads: int) -> bool:
-        """Files seen before change nothing, so there is nothing to build."""
-        return new_payloads > 0
+        """Files seen before change nothing, unless no build has published what they brought: this run's own first try,
+        killed behind the landing, finds nothing new either."""
+        from core.publication import has_unpublished_batches
+
+        return new_payloads > 0 or has_unpublished_batches(load_settings())
 
     @task(outlets=[RAW_LANDED])
     def announce_landing() -> None:

@@ -7,7 +7,15 @@ import pytest
 from core.audit import first_broken_row
 from core.errors import BuildError, NotPublishedError
 from core.lake import read_lake, write_lake
-from core.publication import fail_build, finish_build, publish, published, roll_back, start_build
+from core.publication import (
+    fail_build,
+    finish_build,
+    has_unpublished_batches,
+    publish,
+    published,
+    roll_back,
+    start_build,
+)
 from core.store import AuditEvent, Batch, store_session, utc_now
 
 
@@ -65,3 +73,17 @@ def test_a_changed_audit_row_is_found(settings):
         session.get(AuditEvent, 2).subject = "build 9"
     with store_session(settings) as session:
         assert first_broken_row(session) == 2
+
+
+def test_what_has_landed_waits_for_a_build_until_one_is_published(settings):
+    assert not has_unpublished_batches(settings)
+    land(settings, date(2026, 1, 1))
+    build = start_build(settings)
+    write_number(settings, 1)
+    finish_build(settings, build.build_id)
+    assert has_unpublished_batches(settings)
+    publish(settings, build.build_id, "test")
+    assert not has_unpublished_batches(settings)
+    land(settings, date(2026, 1, 2))
+    fail_build(settings, start_build(settings).build_id, "a gate was red")
+    assert has_unpublished_batches(settings)

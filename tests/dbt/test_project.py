@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.dbt import dbt_environment, manifest_hash, needs_full_refresh, run_dbt
-from core.publication import finish_build, publish, start_build
+from core.publication import fail_build, finish_build, note_manifest, publish, roll_back, start_build
 from core.settings import PROJECT_ROOT, Settings
 from tests.conftest import make_settings
 from tests.dbt.landed import build, land, panel, patient
@@ -57,3 +57,24 @@ def test_rows_are_made_anew_only_when_they_were_published_from_other_sql(setting
         finish_build(settings, build_id, hash_of_build)
         publish(settings, build_id, "test")
         assert needs_full_refresh(settings) is expected
+
+
+def test_rows_of_a_build_that_was_stopped_are_made_anew_once_its_sql_is_taken_back(settings: Settings) -> None:
+    land(settings, date(2024, 1, 28), {"fhir_patients": [patient("ann")]})
+    good = start_build(settings)
+    run_dbt(settings, "build", good, "--select", "concept_codes", "--quiet")
+    finish_build(settings, good.build_id)
+    publish(settings, good.build_id, "test")
+    assert not needs_full_refresh(settings)
+    stopped = start_build(settings)
+    note_manifest(settings, stopped.build_id, "of other SQL")
+    fail_build(settings, stopped.build_id, "a gate was red")
+    assert needs_full_refresh(settings)
+    again = start_build(settings)
+    run_dbt(settings, "build", again, "--select", "concept_codes", "--quiet")
+    finish_build(settings, again.build_id)
+    assert needs_full_refresh(settings), "made anew, but not published: half of it may have been"
+    publish(settings, again.build_id, "test")
+    assert not needs_full_refresh(settings)
+    roll_back(settings, good.build_id, "test", "numbers look wrong")
+    assert needs_full_refresh(settings), "what came after the build that readers see again may be in the tables"
