@@ -22,6 +22,7 @@ from ehr.fhir.allow_list import HANDLED_TYPES, resource_types
 from ehr.fhir.reasons import detail_of
 from ehr.records import Counts, Reject, VaultEntry
 from ehr.sources import Source
+from ehr.units import unit_pattern
 
 _SQL = Path(__file__).parent / "sql"
 _STEPS = ("targets", "outcome", "patients", "encounters", "observations", "conditions", "medications")
@@ -72,6 +73,7 @@ class FhirReader:
         self._keep_identities = keep_identities
         self._files: list[FhirFile] = []
         install_pseudonym_macro(connection, pseudonym_key)
+        connection.execute("set variable cuff_unit_pattern = $1", [unit_pattern()])
         connection.execute(_STATEMENTS["macros"])
         for table in (*FACT_TABLES, "fhir_person_links"):
             landed = "person_links" if table == "fhir_person_links" else table

@@ -27,7 +27,8 @@ _SYSTEMS = {
     "UCUM": "http://unitsofmeasure.org",
 }
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+*%#-]{0,63}")
-_TABLE_CODE = re.compile(r"[A-Za-z0-9]{1,8}")
+_TABLE_CODE = re.compile(r"[A-Za-z0-9]{1,3}")  # tables 0004, 0085, 0123 and 0125
+_LONGER_CLASSES = frozenset({"EMER", "ACUTE", "NONAC", "OBSENC", "PRENC"})  # FHIR's, sent in PV1-2 all the same
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Context:
 
 def table_code(text: str) -> str | None:
     """The value of a field that HL7 restricts to a table (status, class, type); None for what no table holds."""
-    return text.upper() if _TABLE_CODE.fullmatch(text) else None
+    code = text.upper()
+    return code if _TABLE_CODE.fullmatch(text) or code in _LONGER_CLASSES else None
 
 
 def time_columns(prefix: str, time: Hl7Time | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ehr.hl7v2.context import Context
 from ehr.hl7v2.message import Segment
+from ehr.units import DROPPED_UNIT, is_of_unit_words
 
 _NUMBER = re.compile(r"[+-]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})", re.ASCII)
 _COMPARED = re.compile(r"(<=|>=|<|>|=)\s*([+-]?\d{1,12}(?:\.\d{1,12})?)", re.ASCII)
@@ -67,4 +68,4 @@ def _unit(obx: Segment) -> tuple[str | None, list[str]]:
     unit = _UNIT_BLANKS.sub("", obx.text(6))
     if not unit:
         return None, []
-    return (unit, []) if _UNIT.fullmatch(unit) else (None, ["unit_dropped"])
+    return (unit, []) if _UNIT.fullmatch(unit) and is_of_unit_words(unit) else (DROPPED_UNIT, ["unit_dropped"])

@@ -4,8 +4,8 @@ with shaped as (
         *,
         coalesce("onsetDateTime", "onsetPeriod".start) as onset_text,
         codings_of(code.coding) as codings,
-        status_shaped("clinicalStatus".coding[1].code) as clinical_status,
-        status_shaped("verificationStatus".coding[1].code) as verification_status
+        status_of("clinicalStatus".coding[1].code) as clinical_status,
+        status_of("verificationStatus".coding[1].code) as verification_status
     from about_patients
     where "resourceType" = 'Condition'
 ),

@@ -4,8 +4,8 @@ with shaped as (
         *,
         period ->> '$.start' as start_text,
         period ->> '$.end' as end_text,
-        status_shaped(status) as known_status,
-        code_shaped(coalesce(class ->> '$.code', class ->> '$[0].coding[0].code')) as class_code
+        status_of(status) as known_status,
+        class_of(coalesce(class ->> '$.code', class ->> '$[0].coding[0].code')) as class_code
     from about_patients
     where "resourceType" = 'Encounter'
 ),

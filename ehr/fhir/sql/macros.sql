@@ -50,8 +50,24 @@ create or replace temp macro code_shaped(text) as
 create or replace temp macro system_shaped(text) as
     case when regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/:#?=&%~]{0,199}') then text end;
 
-create or replace temp macro status_shaped(text) as
-    case when regexp_full_match(text, '[a-z][a-z\-]{1,39}') then text end;
+-- Of the value sets that FHIR requires for the statuses that are kept (and R5's words for them).
+create or replace temp macro status_of(text) as
+    case when text in (
+        'active', 'amended', 'appended', 'arrived', 'cancelled', 'completed', 'confirmed', 'corrected', 'differential',
+        'directive', 'discharged', 'discontinued', 'draft', 'ended', 'entered-in-error', 'filler-order', 'final', 'finished',
+        'in-progress', 'inactive', 'instance-order', 'intended', 'not-taken', 'on-hold', 'onleave', 'option', 'order',
+        'original-order', 'partial', 'plan', 'planned', 'preliminary', 'proposal', 'provisional', 'recorded', 'recurrence',
+        'reflex-order', 'refuted', 'registered', 'relapse', 'remission', 'resolved', 'stopped', 'triaged', 'unconfirmed',
+        'unknown'
+    ) then text end;
+
+-- ActCode's classes of encounters, and the letters of HL7 table 0004.
+create or replace temp macro class_of(text) as
+    case
+        when upper(text) in ('ACUTE', 'AMB', 'EMER', 'FLD', 'HH', 'IMP', 'NONAC', 'OBSENC', 'PRENC', 'SS', 'VR')
+            or regexp_full_match(text, '[A-Za-z]')
+            then text
+    end;
 
 create or replace temp macro codings_of(coding) as
     list_filter(
@@ -59,12 +75,19 @@ create or replace temp macro codings_of(coding) as
         lambda c: c.code is not null
     );
 
+create or replace temp macro is_of_unit_words(unit) as
+    regexp_full_match(unit, getvariable('cuff_unit_pattern'));
+
+-- '{dropped}' where one was sent that may not pass: a missing unit is taken for the measure's usual one (ehr/units.py).
 create or replace temp macro unit_of(quantity) as
     case
-        when regexp_full_match(quantity.code, '[A-Za-z0-9%µ°/\[\]{}.*^()''_\-]{1,24}') then quantity.code
+        when regexp_full_match(quantity.code, '[A-Za-z0-9%µ°/\[\]{}.*^()''_\-]{1,24}') and is_of_unit_words(quantity.code)
+            then quantity.code
         when regexp_full_match(quantity.unit,
             '[A-Za-z0-9%µ°/\[\]{}.*^()''_\-]{1,20}|[a-z0-9%µ°/\[\]{}.*^]{1,12}( ([a-z0-9%µ°/\[\]{}.*^]{1,12}|Hg|H2O|[A-Z]{1,2})){1,3}')
+            and is_of_unit_words(quantity.unit)
             then quantity.unit
+        when trim(coalesce(quantity.code, '') || coalesce(quantity.unit, '')) <> '' then '{dropped}'
     end;
 
 -- Text that can name nobody: a number, a pair of numbers, or a word of the usual answers.

@@ -19,8 +19,8 @@ shaped as (
             event_text_of("effectiveDateTime", "effectivePeriod", "effectiveInstant"), "authoredOn", "dateAsserted"
         ) as event_text,
         codings_of(coalesce("medicationCodeableConcept".coding, contained_coding)) as codings,
-        status_shaped(status) as known_status,
-        status_shaped(intent) as known_intent,
+        status_of(status) as known_status,
+        status_of(intent) as known_intent,
         if(drug.target_type = 'Medication', drug.target_key, null) as medication_key
     from inside
     left join targets as drug
