@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from duckdb import DuckDBPyConnection
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from core.errors import InputError
 from core.keys import key_bytes
@@ -144,25 +144,26 @@ def write_down(
     """Tell the ops database what the lake holds of a batch, in one transaction. A payload is written down once."""
     with store_session(settings) as session, session.no_autoflush:
         known = payloads_by_id(session, [payload.payload_id for payload in payloads])
+        entries: list[dict[str, Any]] = []
         for payload in payloads:
             stored = known.get(payload.payload_id)
             if stored is None or stored.state != "received":
                 continue
             counts = rows[payload.payload_id]
-            session.add_all(
-                LedgerEntry(payload_id=payload.payload_id, batch_id=batch_id, source_id=payload.source_id, **row)
-                for row in counts
-            )
+            entries += [_entry(payload, batch_id, row) for row in counts]
             unusable = any(row["unit"] == "file" and row["quarantined"] for row in counts)
             stored.state, stored.batch_id = ("quarantined" if unusable else "landed"), batch_id
-        session.add_all(
-            LedgerEntry(payload_id=p.payload_id, batch_id=batch_id, source_id=p.source_id, unit="file", type=p.format,
-                        received=1, duplicate=1)
-            for p in duplicates
-        )  # fmt: skip
+        again = dict(zip(COUNTS, (1, 0, 1, 0, 0), strict=True))
+        entries += [_entry(payload, batch_id, {"unit": "file", "type": payload.format, **again}) for payload in duplicates]
+        if entries:
+            session.execute(insert(LedgerEntry), entries)
         batch = session.get(Batch, batch_id) if batch_id is not None else None
         if batch is not None and batch.finished_at is None:
             batch.finished_at = utc_now()
+
+
+def _entry(payload: Payload, batch_id: int | None, row: CountRow) -> dict[str, Any]:
+    return {"payload_id": payload.payload_id, "batch_id": batch_id, "source_id": payload.source_id, **row}
 
 
 def complete_landed(settings: Settings, lake: DuckDBPyConnection) -> set[str]:

@@ -112,13 +112,15 @@ class FhirReader:
         for file in files:
             file.file_no = len(self._files)
             self._files.append(file)
-        self._connection.execute("begin")
-        self._connection.executemany(
-            "insert into payload_meta values ($1, $2, $3, $4, $5, $6, $7, $8, "
-            "greatest($8, $9::timestamptz) + interval 30 day)",
-            [self._meta(file) for file in files],
+        columns = [list(column) for column in zip(*map(self._meta, files), strict=True)]
+        self._connection.execute(
+            """
+            insert into payload_meta
+            select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
+                unnest($8::timestamptz[]) as received_at, greatest(received_at, unnest($9::date[])) + interval 30 day
+            """,
+            columns,
         )
-        self._connection.execute("commit")
         readable: list[quick.QuickFile] = []
         slow: list[FhirFile] = []
         for file in files:

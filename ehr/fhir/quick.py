@@ -130,12 +130,12 @@ def read_documents(connection: DuckDBPyConnection, files: Sequence[QuickFile], l
 def _name_files(connection: DuckDBPyConnection, files: Sequence[QuickFile]) -> None:
     connection.execute("create or replace temp table set_aside (file_no bigint)")
     connection.execute("create or replace temp table reading (path varchar, file_no bigint)")
-    connection.executemany("insert into reading values ($1, $2)", [[str(file.path), file.file_no] for file in files])
+    columns = [[str(file.path) for file in files], [file.file_no for file in files]]
+    connection.execute("insert into reading select unnest($1), unnest($2)", columns)
 
 
 def _set_aside(connection: DuckDBPyConnection, aside: set[int]) -> None:
-    if aside:
-        connection.executemany("insert into set_aside values ($1)", [[file_no] for file_no in aside])
+    connection.execute("insert into set_aside select unnest($1::bigint[])", [list(aside)])
 
 
 def _reader(files: Sequence[QuickFile], columns: dict[str, str], json_format: str, longest_bytes: int) -> str:

@@ -28,7 +28,9 @@ def read_value(context: Context, obx: Segment, repetition: str) -> tuple[dict[st
     }  # fmt: skip
     text = obx.component(repetition, 1)
     if kind in _CODED:
-        value["value_codings"] = context.codings(obx, repetition)
+        # A code of no known or declared system may be anything, a telephone number too, and no seed could map it.
+        value["value_codings"] = [
+            coding for coding in context.codings(obx, repetition) if not coding["system"].startswith("local:")]
         if repetition.strip() not in ("", _EXPLICIT_NULL) and not value["value_codings"]:
             flags.append("value_code_dropped")
     elif kind == "SN":

@@ -75,6 +75,11 @@ create or replace temp macro codings_of(coding) as
         lambda c: c.code is not null
     );
 
+-- Answers: of published code systems alone. A code of any other may be anything, a telephone number too.
+create or replace temp macro answers_of(coding) as
+    list_filter(codings_of(coding), lambda c: regexp_matches(c.system,
+        '^(http://(loinc[.]org|snomed[.]info/sct|(terminology[.])?hl7[.]org/|www[.]nlm[.]nih[.]gov/)|urn:oid:2[.]16[.]840[.]1[.]113883[.])'));
+
 create or replace temp macro is_of_unit_words(unit) as
     regexp_full_match(unit, getvariable('cuff_unit_pattern'));
 

@@ -20,7 +20,7 @@ shaped as (
         finite(coalesce("valueQuantity"."value", "valueInteger")) as value_number,
         unit_of("valueQuantity") as value_unit,
         safe_text("valueString") as value_text,
-        codings_of("valueCodeableConcept".coding) as value_codings,
+        answers_of("valueCodeableConcept".coding) as value_codings,
         list_transform(component, lambda c: {
             'codings': codings_of(c.code.coding),
             'value_number': finite(c."valueQuantity"."value"),
