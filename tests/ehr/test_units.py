@@ -43,3 +43,16 @@ def test_a_unit_passes_or_is_marked_as_dropped(quantity: dict, unit: str | None,
     assert (row["value_unit"], row["status"]) == (unit, None)
     assert {each for each in row["flags"] if "unit" in each} == ({flag} if flag else set())
     assert [visit["class_code"] for visit in found.rows["fhir_encounters"]] == [None]
+
+
+def test_an_answer_is_of_a_published_code_system() -> None:
+    def asked(number: int, system: str) -> dict:
+        return {"resourceType": "Observation", "id": f"o{number}", "status": "final", "subject": {"reference": "Patient/p"},
+                "effectiveDateTime": f"2024-01-0{number}T10:00:00Z",
+                "code": {"coding": [{"system": "http://loinc.org", "code": "72166-2"}]},
+                "valueCodeableConcept": {"coding": [{"system": system, "code": "8517006"}]}}
+
+    lines = [{"resourceType": "Patient", "id": "p"}, asked(1, "http://snomed.info/sct"), asked(2, "urn:telephone")]
+    found = read_fhir(open_landing_tables(), "\n".join(map(json.dumps, lines)).encode())
+    rows = sorted(found.rows["fhir_observations"], key=lambda row: row["event_at"])
+    assert [len(row["value_codings"] or []) for row in rows] == [1, 0]

@@ -132,6 +132,7 @@ def test_a_code_told_twice_under_one_order_is_two_readings(parse):
         ("ST", "Miller", "", {"flags": ["value_text_dropped"]}),
         ("CE", "8517006^Ex-smoker^SCT", "", {"value_codings": [{"system": "http://snomed.info/sct", "code": "8517006"}]}),
         ("CWE", "a sentence^b", "", {"flags": ["value_code_dropped"]}),
+        ("CWE", "0151-1234567^^L", "", {"flags": ["value_code_dropped"]}),
         ("CE", '""', "", {}),
         ("NM", '""', "mmHg", {"value_unit": "mmHg"}),
     ],
