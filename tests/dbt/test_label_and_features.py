@@ -55,8 +55,7 @@ def _build(settings: Settings, as_of: date, *arguments: str) -> None:
 
 def _rows(settings: Settings, query: str, key: int = 1) -> Rows:
     with read_lake(settings, ("clinical",)) as lake:
-        return {row[:key]: tuple(round(value, 9) if isinstance(value, float) else value for value in row[key:])
-                for row in lake.execute(query).fetchall()}
+        return {row[:key]: row[key:] for row in lake.execute(query).fetchall()}
 
 
 def _features(settings: Settings) -> Rows:
@@ -153,6 +152,21 @@ def test_a_night_gives_what_a_full_refresh_gives(built: Settings) -> None:
     dates = {key[1] for key in full["patient_features"]}
     assert {date(2024, 7, 1), later} <= dates
     assert AS_OF not in dates
+
+
+def test_a_build_on_a_landmark_leaves_no_row_that_a_later_one_would_not_make(built: Settings) -> None:
+    later = date(2024, 7, 2)
+    with write_lake(built) as lake:
+        lake.execute("""
+            insert into clinical.core.dim_patients by name
+            select * replace ('never-seen' as patient_key) from clinical.core.dim_patients limit 1
+        """)
+    _build(built, date(2024, 7, 1), "--full-refresh")
+    _build(built, later)
+    query = "select patient_key, feature_date from clinical.ml.patient_eligibility"
+    nightly = _rows(built, query, 2)
+    _build(built, later, "--full-refresh")
+    assert nightly == _rows(built, query, 2)
 
 
 def test_features_by_hand(built: Settings) -> None:

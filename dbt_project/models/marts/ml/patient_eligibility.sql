@@ -87,7 +87,7 @@ spine as (
     cross join feature_dates
     left join first_facts using (patient_key)
     where
-        (feature_dates.feature_date = {{ as_of() }} or first_facts.first_available_at < cutoff_at)
+        (not feature_dates.is_landmark or first_facts.first_available_at < cutoff_at)
         {{ and_to_be_recomputed('feature_dates.feature_date', 'patients.patient_key') }}
 
 ),
