@@ -64,7 +64,7 @@ def ingest(
                             time.monotonic() - started, run.ledger)  # fmt: skip
     if run.unreadable:
         raise InputError(f"{run.unreadable} of {len(files)} files could not be opened (the others landed); "
-                         "check their permissions and run again")  # fmt: skip
+                         "check that they are still there and may be read, and run again")  # fmt: skip
     return summary
 
 
@@ -139,7 +139,7 @@ class _Run:
     def _delivered(self, future: Future[Delivered]) -> Delivered | None:
         try:
             return future.result()
-        except PermissionError:
+        except (PermissionError, FileNotFoundError):  # the latter: taken away since the folder was listed
             self.unreadable += 1
             return None
 

@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
-_TYPE_PART = re.compile(r"[A-Z0-9]{2,4}")
+# HL7 table 0076. What else stands in MSH-9 may be anything, a name too, and is counted without being repeated.
+MESSAGE_CODES = frozenset((Path(__file__).parent / "message_codes.txt").read_text().split())
+_CODE, _EVENT = re.compile(r"[A-Z0-9]{3}"), re.compile(r"[A-Z][0-9]{2}")
 _ABSENT = "\ufdd0\ufdd1\ufdd2\ufdd3"  # Unicode noncharacters: stand in for delimiters that MSH-2 does not name
 
 
@@ -83,12 +86,13 @@ class Message:
 
     @cached_property
     def type(self) -> str:
-        """``ADT^A08``; the event falls back to EVN-1."""
+        """``ADT^A08``; the event falls back to EVN-1. ``other`` for a code outside HL7, ``unknown`` for no code."""
         code, event = self.msh.text(9, 1), self.msh.text(9, 2)
         if not event and (evn := self.first("EVN")):
             event = evn.text(1)
-        safe = [part for part in (code, event) if _TYPE_PART.fullmatch(part)]
-        return "^".join(safe) if safe else "unknown"
+        if code not in MESSAGE_CODES:
+            return "other" if _CODE.fullmatch(code) else "unknown"
+        return f"{code}^{event}" if _EVENT.fullmatch(event) else code
 
     @property
     def event(self) -> str:

@@ -218,3 +218,19 @@ def test_progress_and_batches_are_told(settings: Settings, delivery: Path) -> No
         batch = session.get_one(Batch, summary.batch_id)
         assert batch.as_of == date(2024, 3, 6)
         assert batch.finished_at is not None
+
+
+def test_a_file_that_is_gone_before_it_is_read_is_told_and_the_others_land(
+    settings: Settings, delivery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        (delivery / f"{number}.json").write_text(bundle_of(reading(number)))
+
+    def take_away(files: Any) -> Any:
+        (delivery / "2.json").unlink()
+        return [files]
+
+    monkeypatch.setattr("ehr.ingest.in_groups", take_away)
+    with pytest.raises(InputError, match="1 of 2 files could not be opened"):
+        ingest(settings, [delivery])
+    assert row_count(settings) == 1
