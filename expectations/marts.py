@@ -54,8 +54,10 @@ def checks(scope: Scope) -> list[Check]:
                   left join {features} as features on examples.patient_key = features.patient_key
                       and examples.landmark_date = features.feature_date
                   where features.is_eligible is not true"""),
-        Check("everybody_has_features_today", "fail", "ml.patient_features", "every patient has a row as of the build",
+        Check("everybody_has_features_today", "fail", "ml.patient_features",
+              "every patient of whom anything was told has a row as of the build",
               f"""select 1 from clinical.core.dim_patients as patients
+                  semi join ({_told_by(scope)}) as told on patients.patient_key = told.patient_key
                   anti join {features} as features on patients.patient_key = features.patient_key
                       and features.feature_date = date '{scope.as_of}'"""),
         Check("eligible_have_a_reading", "fail", "ml.patient_features", "who is eligible has a recent reading",
@@ -66,6 +68,14 @@ def checks(scope: Scope) -> list[Check]:
         *_small_cells(),
     ]
     return found
+
+
+def _told_by(scope: Scope) -> str:
+    """Patients with a fact that had happened and been told by the end of the build's day."""
+    happened = {"fct_encounters": "started_at"}
+    return " union all ".join(
+        f"select patient_key from clinical.core.{fact} "
+        f"where greatest({happened.get(fact, 'event_at')}, known_at) < date '{scope.as_of}' + 1" for fact in _FACTS)
 
 
 def _small_cells() -> list[Check]:
