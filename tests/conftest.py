@@ -32,11 +32,7 @@ def settings(tmp_path: Path) -> Settings:
     return make_settings(tmp_path / "var")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first, so that no worker is left with one of them at the end. The pipeline's tests share one house."""
+    """Slow files first, so that no worker is left with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    for item in items:
-        if item.path.parent.name == "pipeline":
-            item.add_marker(pytest.mark.xdist_group("pipeline"))

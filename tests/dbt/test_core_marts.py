@@ -12,7 +12,7 @@ from core.settings import Settings
 from tests.conftest import make_settings
 from tests.dbt.landed import LOINC, RXNORM, SNOMED, at, build, coding, fact, land, link, obx, panel, patient
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("core_marts")]  # one worker, one fixture
+pytestmark = pytest.mark.slow
 CORE = ("dim_patients", "fct_encounters", "fct_blood_pressure", "fct_measurements", "fct_conditions", "fct_medications")
 
 

@@ -18,7 +18,7 @@ AS_OF = date(2024, 1, 10)
 LANDMARK = "2022-01-01"
 NEXT_DAY = "timestamptz '2022-01-02 00:00:00+00'"  # the landmark day belongs to the past
 PATIENTS = 250
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("label_and_features")]  # one worker, one fixture
+pytestmark = pytest.mark.slow
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]
 
 

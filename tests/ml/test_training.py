@@ -25,7 +25,7 @@ from ml.training.split import split_by_time
 from tests.conftest import make_settings
 from tests.ml.hospital import Drawn, draw, publish_hospital
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]  # one worker, one fixture
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
