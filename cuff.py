@@ -12,6 +12,7 @@ import typer
 import cuff_print as show
 from core.errors import CuffError, InputError
 from cuff_command import Json, Why, actor, cli_settings, columns, day, result, run_app
+from cuff_live import live
 from cuff_quarantine import quarantine
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Cuff: hypertension risk, from hospital extracts to a watched model, every night.",
 )  # fmt: skip
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(live)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """One typed `Settings`, read from ``CUFF_*`` variables and ``.env``, made by whoever starts a process."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +49,30 @@ class Settings(BaseSettings):
 
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
+
+    listen_host: str = Field("127.0.0.1", description="address of the listener; 0.0.0.0 for a hospital's network")
+    mllp_port: int = Field(2575, ge=1, le=65535)
+    fhir_port: int = Field(2580, ge=1, le=65535, description="POST /fhir, /healthz, /readyz, /metrics of the listener")
+    consumer_port: int = Field(2581, ge=1, le=65535, description="/healthz, /readyz, /metrics of the consumer")
+    relay_port: int = Field(2582, ge=1, le=65535, description="/healthz, /readyz, /metrics of the relay")
+    mllp_max_frame_bytes: int = Field(16 << 20, ge=1024, description="a larger frame is answered AR and closes")
+    mllp_read_seconds: float = Field(30, gt=0, description="a frame that has begun must end within this")
+    mllp_idle_seconds: float = Field(3600, gt=0, description="a connection that says nothing is closed after this")
+    mllp_max_connections: int = Field(2000, ge=1)
+    fhir_max_body_bytes: int = Field(16 << 20, ge=1024)
+    fhir_max_depth: int = Field(64, ge=4, description="levels of JSON; FHIR needs fewer than 20")
+    listen_tls_certificate: Path | None = Field(None, description="PEM chain; TLS 1.3 on both doors when set")
+    listen_tls_key: Path | None = None
+    listen_tls_client_ca: Path | None = Field(None, description="PEM; clients must show a certificate of it when set")
+
+    transport: Literal["inbox", "kafka"] = Field("inbox", description="how live messages reach the consumer")
+    kafka_bootstrap: str = Field("", description="host:port of the brokers, when transport is kafka")
+    kafka_options: dict[str, str] = Field(default_factory=dict, description="more of librdkafka's settings, as JSON")
+    kafka_partitions: int = Field(6, ge=1)
+    kafka_replication: int = Field(1, ge=1)
+    consume_seconds: float = Field(1.0, ge=0, description="how long the consumer gathers a micro-batch")
+    consume_messages: int = Field(2000, ge=1, description="largest micro-batch")
+    wake_seconds: float = Field(300, ge=1, description="live landings start a build at most this often")
 
     smtp_url: str = Field("", description="smtp://user:password@host:port; alerts by mail when set")
     smtp_from: str = ""

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import core.feed_tables  # noqa: F401  (its tables belong to the metadata)
 from core.store import Base
 
 context.configure(
