@@ -3,7 +3,7 @@
 from sqlalchemy import select
 
 from core.settings import Settings
-from core.store import ModelEvent, store_session
+from core.store import ModelEvent, ScoringRun, store_session
 
 _ENTHRONING = ("promoted", "rolled_back")
 
@@ -15,3 +15,13 @@ def champion_version(settings: Settings) -> int | None:
             select(ModelEvent.model_version).where(ModelEvent.action.in_(_ENTHRONING))
             .order_by(ModelEvent.model_event_id.desc()).limit(1)
         ).first()
+
+
+def is_champion_unscored(settings: Settings) -> bool:
+    """Whether there is a champion that the newest scoring was not made with."""
+    champion = champion_version(settings)
+    with store_session(settings) as session:
+        newest = session.scalars(
+            select(ScoringRun.model_version).order_by(ScoringRun.scoring_run_id.desc()).limit(1)
+        ).first()
+    return champion is not None and champion != newest

@@ -5,7 +5,7 @@
 **Inputs**: `clinical.ml.hypertension_examples` and features, as published. Runs nightly and on `drift_detected`.
 
 **Outputs**: an MLflow run, a registered version, a row of `model_events` (promoted or held, and why); asset
-`champion_changed` only when the champion changed.
+`champion_changed` only when the champion has scored nobody yet.
 
 **When it fails**: the champion stays. A red `gate_training_set` names what is wrong with the examples. A challenger
 that is held is not a failure: `cuff models` shows which gate it did not pass.
@@ -43,17 +43,20 @@ def retrain_model():
         return published(load_settings()).build_id
 
     @task(execution_timeout=LONG_TASK_LIMIT)
-    def train(dag_run: Any = None) -> bool:
-        """Train and judge; returns whether the champion changed."""
+    def train(dag_run: Any = None) -> None:
+        """Train and judge; promotes or holds."""
         from ml.training import train as train_model
 
         trigger = "drift" if str(dag_run.run_type).endswith("asset_triggered") else "nightly"
-        return bool(train_model(load_settings(), trigger).promoted)
+        train_model(load_settings(), trigger)
 
     @task.short_circuit
-    def is_promoted(promoted: bool) -> bool:
-        """A task that succeeds always emits its outlets, so this one stands before it."""
-        return promoted
+    def is_champion_unscored() -> bool:
+        """A task that succeeds always emits its outlets, so this one stands before it. It asks who has scored, not what
+        this run did: a training killed behind its promotion is announced by its next try, whatever that one comes to."""
+        from core.champion import is_champion_unscored as is_unscored
+
+        return is_unscored(load_settings())
 
     @task(outlets=[CHAMPION_CHANGED])
     def announce_champion() -> None:
@@ -61,10 +64,8 @@ def retrain_model():
 
     build_id = published_build()
     gate = expectation_gate.override(task_id="gate_training_set")("training_set", build_id)
-    promoted = train()
     is_anything_published() >> build_id
-    gate >> promoted
-    is_promoted(promoted) >> announce_champion()
+    gate >> train() >> is_champion_unscored() >> announce_champion()
 
 
 retrain_model()
