@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ from core.errors import CuffError, InputError
 from cuff_command import Json, Why, actor, cli_settings, columns, day, result, run_app
 from cuff_live import live
 from cuff_quarantine import quarantine
+from cuff_simulate import simulate
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -46,35 +46,7 @@ def setup(
         show.print_line(f"secrets generated into .env: {', '.join(made)}" if made else "already set up")
 
 
-@app.command(epilog="Example: cuff simulate var/landing/simulated/history --patients 2000 --years 5")
-def simulate(
-    folder: Annotated[Path, typer.Argument(help="Where the extract is written.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many people.")] = 2000,
-    years: Annotated[int, typer.Option(min=1, help="Years of history before --end.")] = 5,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same hospital.")] = 20260101,
-    end: Annotated[str, typer.Option(help="End of the history, YYYY-MM-DD.")] = "2026-01-01",
-    since: Annotated[str | None, typer.Option(help="Only what was sent from this day on.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only what was sent before this day; default --end.")] = None,
-    drift: Annotated[Literal["cuff_high", "younger_population", "coding_change"] | None,
-                     typer.Option(help="What changes in the world, from --drift-from on.")] = None,
-    drift_from: Annotated[str | None, typer.Option(help="First day of the drift.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Where the true risks go (never into the extract).")] = None,
-    as_json: Json = False,
-) -> None:
-    """Write the extract of a synthetic hospital: FHIR bundles and NDJSON, HL7 v2 files, with their mess."""
-    from ehr.simulate import SimulationOptions, simulate_hospital
-
-    options = SimulationOptions(
-        patients=patients, years=years, seed=seed, end=day(end) or date(2026, 1, 1), since=day(since),
-        until=day(until), drift=drift, drift_from=day(drift_from), truth_path=truth,
-    )  # fmt: skip
-    with show.progress("simulating", as_json) as advance:
-        summary = simulate_hospital(folder, options, advance)
-    document = {
-        "out": summary.out, "truth_path": summary.truth_path, "patients": summary.patients, "files": summary.files,
-        "size_bytes": summary.size_bytes, "resources": summary.resources, "messages": summary.messages,
-    }  # fmt: skip
-    result(document | ({"counts": summary.counts} if as_json else {}), as_json, f"Written to {folder}")
+app.command(epilog="Example: cuff simulate --send mllp://127.0.0.1:2575 --rate 50 --since 2025-12-01")(simulate)
 
 
 @app.command(epilog="Example: cuff ingest ../shared/data/fhir_bundles")

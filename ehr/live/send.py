@@ -9,9 +9,9 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from ssl import SSLContext
-from typing import cast
+from typing import Any, cast
 
 from core.errors import CuffError
 from ehr.live.acknowledged import Acknowledged, acknowledged, control_id
@@ -41,12 +41,17 @@ class SendSummary:
     rejected: int = 0  # AR or CR, for good
     resent: int = 0  # deliveries beyond the first
     reconnects: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # until the last answer
     reasons: Counter[str] = field(default_factory=Counter)  # 'AE no_patient_identifier': how many
 
     @property
     def messages_per_second(self) -> float:
         return self.sent / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines: every count, and the reasons of what was not accepted, most frequent first."""
+        return asdict(self) | {"seconds": round(self.seconds, 3), "reasons": dict(self.reasons.most_common()),
+                               "messages_per_second": round(self.messages_per_second, 1)}
 
 
 @dataclass
@@ -77,14 +82,20 @@ class MllpSender:
             raise ValueError("connections, window and rate are at least 1")
         self.host, self.port, self.window, self.ack_timeout_seconds = host, port, window, ack_timeout_seconds
         self._connections, self._rate, self._lane_of = connections, rate, lane
+        self._began = 0.0
         self._ssl, self._server_hostname = ssl, server_hostname if ssl else None
         self._patience_seconds, self._on_answer = patience_seconds, on_answer
         self._summary = SendSummary()
         self._room = asyncio.Event()
 
+    @property
+    def summary(self) -> SendSummary:
+        """How far it is."""
+        return self._summary
+
     async def send(self, messages: AsyncIterable[bytes] | Iterable[bytes]) -> SendSummary:
         """Send all of them. Errors: `SendError` when nothing gets through for ``patience_seconds``."""
-        self._summary, began = SendSummary(), time.monotonic()
+        self._summary, self._began = SendSummary(), time.monotonic()
         lanes = [_Lane(self) for _ in range(self._connections)]
         tasks = [asyncio.create_task(lane.run()) for lane in lanes]
         tasks.append(asyncio.create_task(self._hand_out(messages, lanes)))
@@ -94,15 +105,13 @@ class MllpSender:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._summary.seconds = time.monotonic() - began
         for task in done:
             task.result()
         return self._summary
 
     async def _hand_out(self, messages: AsyncIterable[bytes] | Iterable[bytes], lanes: list["_Lane"]) -> None:
-        began = time.monotonic()
         async for number, content in _numbered(messages):
-            if self._rate is not None and (early := began + number / self._rate - time.monotonic()) > 0:
+            if self._rate is not None and (early := self._began + number / self._rate - time.monotonic()) > 0:
                 await asyncio.sleep(early)
             key = self._lane_of(content) if self._lane_of else None
             fixed = lanes[hash(key) % len(lanes)] if self._lane_of else None
@@ -125,6 +134,7 @@ class MllpSender:
 
     def answered(self, outgoing: Outgoing, answer: Acknowledged) -> None:
         """A final answer."""
+        self._summary.seconds = time.monotonic() - self._began
         if answer.is_accepted:
             self._summary.accepted += 1
         else:

@@ -1,6 +1,6 @@
 """The synthetic hospital: people with latent blood pressure, and the extracts a hospital would send about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,18 @@ __all__ = ["SimulationOptions", "SimulationSummary", "simulate_hospital"]
 
 
 def simulate_hospital(
-    out: Path, options: SimulationOptions, progress: Callable[[int, int], None] | None = None
+    out: Path | None, options: SimulationOptions, progress: Callable[[int, int], None] | None = None,
+    deliver: Callable[[Iterator[bytes], int], None] | None = None,
 ) -> SimulationSummary:
     """Write the extract of one window of one world under ``out``; see `SimulationOptions`.
 
-    The truth goes to ``options.truth_path``, by default ``truth.parquet`` beside ``out``, never into it. Errors:
-    `ConfigurationError` for options that contradict each other.
+    With ``deliver`` the HL7 v2 messages are not written but handed to it, in the order in which they were sent, and how
+    many they are; without ``out`` there is nothing but them. The truth goes to ``options.truth_path``, by default
+    ``truth.parquet`` beside ``out``, never into it; without either it is not kept. Errors: `ConfigurationError` for
+    options that contradict each other.
     """
+    from contextlib import nullcontext
+
     import orjson
 
     from ehr.simulate.clock import instant
@@ -32,8 +37,9 @@ def simulate_hospital(
     since = instant(options.since) if options.since else 0
     until = instant(options.until or options.end)
     total = options.patients + drift.new_clinic_patients
-    summary = SimulationSummary(out, options.truth_path or out.parent / "truth.parquet", total)
-    with Extract(out, drift, summary) as extract, TruthFile(summary.truth_path) as truth:
+    summary = SimulationSummary(out, options.truth_path or (out and out.parent / "truth.parquet"), total)
+    path = summary.truth_path
+    with Extract(out, drift, summary, deliver) as extract, (TruthFile(path) if path else nullcontext()) as truth:
         for index in range(total):
             person = draw_person(options, calendar, drift, index)
             life = live(options, calendar, drift, person)
@@ -44,15 +50,17 @@ def simulate_hospital(
             registration = next((f for f in facts if f.kind == "patient" and f.version == 1), None)
             facts = sorted((f for f in facts if since <= f.sent_at < until), key=lambda f: (f.sent_at, f.id, f.version))
             extract.write(person, facts, registration)
-            truth.add(truth_rows(calendar, person))
+            if truth is not None:
+                truth.add(truth_rows(calendar, person))
             if progress and (index % 50 == 49 or index + 1 == total):
                 progress(index + 1, total)
-    (out / ".manifest.json").write_bytes(
-        orjson.dumps(
-            {kind: dict(sorted(counts.items())) for kind, counts in sorted(summary.counts.items())},
-            option=orjson.OPT_INDENT_2,
+    if out is not None:
+        (out / ".manifest.json").write_bytes(
+            orjson.dumps(
+                {kind: dict(sorted(counts.items())) for kind, counts in sorted(summary.counts.items())},
+                option=orjson.OPT_INDENT_2,
+            )
         )
-    )
     return summary
 
 

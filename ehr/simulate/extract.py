@@ -1,8 +1,8 @@
-"""Files as a hospital lays them down: Bulk Data NDJSON, FHIR bundles, HL7 v2 batches."""
+"""Files as a hospital lays them down: Bulk Data NDJSON, FHIR bundles, HL7 v2 batches; or the messages as it sends them."""
 
 import gzip
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
@@ -24,29 +24,42 @@ _BATCH_HEAD = "FHS|^~\\&|SIMEHR|SIMHOSP\rBHS|^~\\&|SIMEHR|SIMHOSP\r"
 
 
 class Extract:
-    """An open extract: facts go in person by person, files lie under ``out`` when it is closed."""
+    """An open extract: facts go in person by person; when it is closed, files lie under ``out``, and the messages lie
+    there too or have gone to ``deliver``. Without ``out`` there are only messages."""
 
-    def __init__(self, out: Path, drift: Drift, summary: SimulationSummary) -> None:
-        self._out, self._drift, self._summary = out, drift, summary
+    def __init__(self, out: Path | None, drift: Drift, summary: SimulationSummary,
+                 deliver: Callable[[Iterator[bytes], int], None] | None = None) -> None:
+        if out is None and deliver is None:
+            raise ValueError("an extract goes into a folder, over the wire, or both")
+        self._folder, self._drift, self._summary, self._deliver = out, drift, summary, deliver
         self._ndjson: dict[str, BinaryIO] = {}
         self._hl7v2 = MessageSpool()
         self._stack = ExitStack()
 
     def __enter__(self) -> "Extract":
-        (self._out / "fhir").mkdir(parents=True, exist_ok=True)
-        (self._out / "bundles").mkdir(parents=True, exist_ok=True)
-        (self._out / "hl7v2").mkdir(parents=True, exist_ok=True)
+        for name in ("fhir", "bundles", "hl7v2") if self._folder else ():
+            (self._out / name).mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self._write_hl7v2()
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         self._stack.close()
-        for path in sorted(self._out.rglob("*")):
+        if kind is not None:
+            return
+        if self._deliver is not None:
+            self._deliver(self._hl7v2.in_order(), self._summary.messages)
+        else:
+            self._write_hl7v2()
+        for path in sorted(self._out.rglob("*")) if self._folder else ():
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
             elif path.is_file():
                 self._summary.files += 1
                 self._summary.size_bytes += path.stat().st_size
+
+    @property
+    def _out(self) -> Path:
+        assert self._folder is not None, "without a folder nothing is written"
+        return self._folder
 
     def write(self, person: Person, facts: list[Fact], registration: Fact | None) -> None:
         """Write what one person's facts of this window look like on each route.
@@ -56,6 +69,10 @@ class Extract:
         by_route: dict[str, list[Fact]] = defaultdict(list)
         for fact in facts:
             by_route[route_of(person, fact)].append(fact)
+        for group in _grouped(by_route["hl7v2"]):
+            self._keep_message(person, group)
+        if self._folder is None:
+            return
         for fact in by_route["ndjson"]:
             self._write_lines(person, fact)
         if by_route["bundle"]:
@@ -63,8 +80,6 @@ class Extract:
             if registration and points_inside and registration not in by_route["bundle"]:
                 by_route["bundle"].insert(0, registration)
             self._write_bundle(person, by_route["bundle"])
-        for group in _grouped(by_route["hl7v2"]):
-            self._keep_message(person, group)
 
     def _resources(self, person: Person, fact: Fact) -> list[Resource]:
         """The resource that tells the fact, after the drug it refers to."""

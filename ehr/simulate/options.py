@@ -74,8 +74,8 @@ class SimulationOptions:
 class SimulationSummary:
     """What one extract holds. ``counts`` is written to ``.manifest.json`` too."""
 
-    out: Path
-    truth_path: Path
+    out: Path | None
+    truth_path: Path | None
     patients: int
     files: int = 0
     size_bytes: int = 0
@@ -91,5 +91,5 @@ class SimulationSummary:
 
     @property
     def messages(self) -> int:
-        """HL7 v2 messages written, duplicates and broken ones among them."""
+        """HL7 v2 messages written or sent, duplicates and broken ones among them."""
         return sum(self.counts.get("hl7v2_messages", {}).values())

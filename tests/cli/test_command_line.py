@@ -62,6 +62,12 @@ def test_help_imports_nothing_heavy():
         (("promote", "seven"), 2, "cuff promote --help"),
         (("train", "--trigger", "whim"), 2, "cuff train --help"),
         (("simulate", "/proc/nowhere", "--patients", "1", "--years", "1"), 1, "/proc/nowhere"),
+        (("simulate",), 3, "--send mllp://host:port"),
+        (("simulate", "--send", "http://127.0.0.1:80"), 3, "write mllp://host:port"),
+        (("simulate", "h", "--rate", "5"), 3, "add --send"),
+        (("simulate", "--send", "mllps://127.0.0.1:2575", "--tls-ca", "no/such.pem"), 2, "cannot be used"),
+        (("simulate", "--send", "mllp://127.0.0.1:1", "--patients", "20", "--years", "1", "--patience", "0"), 10,
+         "took no message"),
         (("prognose",), 2, "No such command 'prognose'"),
     ],
 )
