@@ -10,10 +10,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.errors import InputError
+from core.feed_tables import InboxEntry
 from core.keys import key_bytes, seal
 from core.settings import Settings
 from core.store import Payload, store_session
@@ -25,6 +27,7 @@ _HL7_HEADS = (b"MSH", b"FHS", b"BHS", b"\x0bMSH")
 _FIRST_GROUP_BYTES, _GROUP_BYTES = 16 << 20, 256 << 20
 _FILES_IN_A_GROUP = 5000
 _IDS_AT_A_TIME = 500  # SQLite takes 999 parameters where it is old
+LIVE = "inbox"  # `Payload.archive_name` of what arrived live
 
 
 @dataclass(frozen=True)
@@ -139,16 +142,29 @@ def source_of(path: Path, sources: dict[str, Source]) -> Source:
 def register(
     settings: Settings, delivered: Sequence[Delivered], sources: dict[str, Source], source_id: str | None, as_of: date
 ) -> tuple[list[Arrival], list[Payload]]:
-    """Write a group of deliveries down in one transaction: (what waits to be landed, what was landed before)."""
+    """Write a group of deliveries down in one transaction: (what waits to be landed, what was received before).
+
+    Each new payload is entered in the inbox, in the order of ``delivered``. What arrived live stays the consumer's.
+    """
+    try:
+        return _register(settings, delivered, sources, source_id, as_of)
+    except IntegrityError:  # the same bytes came in over the wire at this very moment; now they are known
+        return _register(settings, delivered, sources, source_id, as_of)
+
+
+def _register(
+    settings: Settings, delivered: Sequence[Delivered], sources: dict[str, Source], source_id: str | None, as_of: date
+) -> tuple[list[Arrival], list[Payload]]:
     key = key_bytes(settings.archive_key, "CUFF_ARCHIVE_KEY")
     waiting: dict[str, Arrival] = {}
     again: list[Payload] = []
+    new: list[str] = []
     with store_session(settings) as session:
         written = payloads_by_id(session, [item.archived.payload_id for item in delivered])
         for item in delivered:
             payload_id = item.archived.payload_id
             known = written.get(payload_id)
-            if known is not None and (known.state != "received" or payload_id in waiting):
+            if known is not None and (known.state != "received" or payload_id in waiting or is_live(known)):
                 again.append(known)
                 continue
             if known is None:
@@ -159,9 +175,30 @@ def register(
                     size_bytes=item.archived.size_bytes, archive_name=item.archived.name,
                 )  # fmt: skip
                 session.add(known)
+                new.append(payload_id)
                 written[payload_id] = known
             waiting[payload_id] = Arrival(settings, known, item)
+        session.flush()
+        if new:
+            session.execute(insert(InboxEntry), [{"payload_id": payload_id, "feed": "file"} for payload_id in new])
     return list(waiting.values()), again
+
+
+def is_live(payload: Payload) -> bool:
+    """Whether the payload's bytes are in the inbox, not in the archive folder: it arrived over the wire."""
+    return payload.archive_name == LIVE
+
+
+def inbox_sequences(settings: Settings, payload_ids: Sequence[str]) -> dict[str, int]:
+    """The place of each payload in the order of arrival."""
+    found: dict[str, int] = {}
+    with store_session(settings) as session:
+        for start in range(0, len(payload_ids), _IDS_AT_A_TIME):
+            some = payload_ids[start:start + _IDS_AT_A_TIME]
+            rows = session.execute(
+                select(InboxEntry.payload_id, InboxEntry.inbox_sequence).where(InboxEntry.payload_id.in_(some)))
+            found |= {row[0]: row[1] for row in rows}
+    return found
 
 
 def payloads_by_id(session: Session, payload_ids: Sequence[str]) -> dict[str, Payload]:
@@ -175,9 +212,13 @@ def payloads_by_id(session: Session, payload_ids: Sequence[str]) -> dict[str, Pa
 
 
 def left_over(settings: Settings, known: set[str]) -> list[Arrival]:
-    """Payloads that an earlier run received and did not land, other than ``known``, in the order of their arrival."""
+    """Files that an earlier run received and did not land, other than ``known``, in the order of their arrival. What
+    arrived live is the consumer's: there may be any number of it."""
     with store_session(settings) as session:
         waiting = session.scalars(
-            select(Payload).where(Payload.state == "received").order_by(Payload.received_at, Payload.payload_id)
+            select(Payload)
+            .outerjoin(InboxEntry, InboxEntry.payload_id == Payload.payload_id)
+            .where(Payload.state == "received", Payload.archive_name != LIVE)
+            .order_by(InboxEntry.inbox_sequence, Payload.received_at, Payload.payload_id)
         )
         return [Arrival(settings, payload) for payload in waiting if payload.payload_id not in known]

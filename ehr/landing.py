@@ -30,18 +30,30 @@ def create_raw_tables(connection: DuckDBPyConnection) -> None:
         connection.execute(LANDING_SQL)
         connection.execute("use memory")
         connection.execute("commit")
-
-
-def already_landed(
-    connection: DuckDBPyConnection, payload_ids: Sequence[str]
-) -> dict[str, tuple[int, list[dict[str, Any]]]]:
-    """For payloads that the lake holds already: the batch that brought them, and its counts."""
-    rows = connection.execute(
-        "select payload_id, min(batch_id), arg_min(counts, batch_id) from clinical.raw.landings "
-        "where payload_id in (select unnest($1)) group by payload_id",
-        [list(payload_ids)],
+    older = connection.execute(
+        "select table_name from duckdb_tables() where database_name = 'clinical' and schema_name = 'raw' "
+        "and table_name not in (select table_name from duckdb_columns() where database_name = 'clinical' "
+        "and schema_name = 'raw' and column_name = 'inbox_sequence')"
     ).fetchall()
-    return {payload_id: (batch_id, counts) for payload_id, batch_id, counts in rows}
+    for (table,) in older:
+        connection.execute(f"alter table clinical.raw.{table} add column inbox_sequence bigint")
+
+
+def note_sequences(connection: DuckDBPyConnection, sequences: dict[str, int]) -> None:
+    """Temp table ``arrived``: the place of each of the batch's payloads in the order of arrival."""
+    import pyarrow as pa
+
+    arrived = pa.table({"payload_id": pa.array(sequences.keys(), pa.string()),
+                        "inbox_sequence": pa.array(sequences.values(), pa.int64())})  # fmt: skip
+    connection.register("arrived_rows", arrived)
+    connection.execute("create or replace temp table arrived as from arrived_rows")
+    connection.unregister("arrived_rows")
+
+
+def landed_in(connection: DuckDBPyConnection, batch_id: int) -> dict[str, list[dict[str, Any]]]:
+    """The payloads that reached the lake in a batch, with their counts; files of other batches are not opened."""
+    rows = connection.execute("select payload_id, counts from clinical.raw.landings where batch_id = $1", [batch_id])
+    return dict(rows.fetchall())
 
 
 def find_fhir_repeats(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
@@ -107,9 +119,10 @@ def judge_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, list
 
         ranked as (
             select *,
-                row_number() over (partition by record_key order by known_at, payload_id, ordinal) as nth,
-                first(content_hash) over (partition by record_key order by known_at, payload_id, ordinal) as first_hash
+                row_number() over (partition by record_key order by inbox_sequence, ordinal) as nth,
+                first(content_hash) over (partition by record_key order by inbox_sequence, ordinal) as first_hash
             from new_hl7v2_messages
+            left join arrived using (payload_id)
         )
 
         select ranked.*,
@@ -149,28 +162,32 @@ def judge_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, list
     return accepted, duplicate, rejects
 
 
-def gather_links(connection: DuckDBPyConnection) -> None:
-    """Links of both formats, each once and only where the lake lacks it; they are no ledger unit of their own."""
+def gather_links(connection: DuckDBPyConnection, with_fhir: bool = True) -> None:
+    """Links of both formats, each once and only where the lake lacks it, or knows it from later on (messages may land in
+    another order than they were sent in); they are no ledger unit of their own."""
+    of_fhir = "select * exclude (n, reason_code, reason_path) from new_fhir_person_links union all by name"
     connection.execute(
-        """
+        f"""
         create or replace temp table new_person_links as
         with found as (
-            select * exclude (n, reason_code, reason_path) from new_fhir_person_links
-            union all by name
+            {of_fhir if with_fhir else ""}
             select * from new_person_links
         )
 
         select found.* from found
+        left join arrived using (payload_id)
         anti join clinical.raw.person_links as landed
             on found.record_key = landed.record_key and found.content_hash = landed.content_hash
+            and found.known_at >= landed.known_at
         qualify row_number() over (
-            partition by found.record_key, found.content_hash order by found.known_at, found.payload_id, found.locator
+            partition by found.record_key, found.content_hash
+            order by found.known_at, arrived.inbox_sequence, found.locator
         ) = 1
         """
     )
 
 
-def insert_rows(connection: DuckDBPyConnection, batch_id: int) -> None:
+def insert_rows(connection: DuckDBPyConnection, batch_id: int, with_fhir: bool = True) -> None:
     """Insert what is new of every table; the caller owns the transaction."""
     columns: dict[str, list[str]] = {}
     for table, column in connection.execute(
@@ -179,13 +196,14 @@ def insert_rows(connection: DuckDBPyConnection, batch_id: int) -> None:
     ).fetchall():
         columns.setdefault(table, []).append(column)
     filled = {"batch_id": str(int(batch_id)), "landed_at": "current_timestamp"}
-    for table in (*FACT_TABLES, "hl7v2_messages", *HL7_TABLES, "person_links"):
+    for table in (*(FACT_TABLES if with_fhir else ()), "hl7v2_messages", *HL7_TABLES, "person_links"):
         usable = f"anti join repeated_{table} using (n) where reason_code is null" if table in FACT_TABLES else ""
         if connection.execute(f"select 1 from new_{table} {usable} limit 1").fetchone() is None:
             continue  # an empty insert would still cost a round through the catalog
         chosen = ", ".join(f"{filled.get(name, name)} as {name}" for name in columns[table])
         connection.execute(
-            f"insert into clinical.raw.{table} ({', '.join(columns[table])}) select {chosen} from new_{table} {usable}"
+            f"insert into clinical.raw.{table} ({', '.join(columns[table])}) select {chosen} from new_{table} "
+            f"left join arrived using (payload_id) {usable}"
         )
 
 
@@ -203,13 +221,15 @@ def insert_landings(
     connection.register("landing_rows", pa.Table.from_pylist(rows))
     connection.execute(
         """
-        insert into clinical.raw.landings
-        select payload_id, source_id, format, batch_id, as_of, size_bytes, received_at, current_timestamp,
+        insert into clinical.raw.landings by name
+        select payload_id, source_id, format, batch_id, inbox_sequence, as_of, size_bytes, received_at,
+            current_timestamp as landed_at,
             list_transform(counts, lambda c: {
                 'unit': c.unit, 'type': c.type, 'received': c.received, 'accepted': c.accepted,
                 'duplicate': c.duplicate, 'ignored': c.ignored, 'quarantined': c.quarantined
-            })
+            }) as counts
         from landing_rows
+        left join arrived using (payload_id)
         """
     )
     connection.unregister("landing_rows")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from core.settings import Settings
 from core.store import LedgerEntry, Payload, store_session
@@ -32,6 +32,12 @@ class LedgerLine:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def is_repeat() -> ColumnElement[bool]:
+    """Entries that only say that the whole payload came again: a file, or a message that was acknowledged once more."""
+    is_file = LedgerEntry.unit == "file"
+    return and_(LedgerEntry.duplicate > 0, or_(is_file, LedgerEntry.batch_id.is_(None)))
 
 
 def ledger_totals(settings: Settings, batch_id: int | None = None, by_type: bool = True) -> list[LedgerLine]:

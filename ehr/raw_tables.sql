@@ -5,6 +5,8 @@
 --   payload_id       SHA-256 of the payload it came in (the archive holds the bytes)
 --   locator          where in the payload: 'entry[3]', 'line 17', 'message 2 OBX[4]'
 --   batch_id         which landing brought it: builds read batches up to a number
+--   inbox_sequence   the payload's place in the order of arrival: decides between facts known at the same time (null:
+--                    landed before it was kept, so older than every row that has one)
 --   landed_at        when it reached the lake
 --   known_at         when the hospital told us: message or version time, else receipt
 --   known_at_basis   version | recorded | message | receipt | event (declared for a backfilled source)
@@ -18,14 +20,15 @@
 create schema if not exists raw;
 
 create table if not exists raw.landings (
-    payload_id varchar, source_id varchar, format varchar, batch_id bigint, as_of date, size_bytes bigint,
-    received_at timestamptz, landed_at timestamptz,
+    payload_id varchar, source_id varchar, format varchar, batch_id bigint, inbox_sequence bigint, as_of date,
+    size_bytes bigint, received_at timestamptz, landed_at timestamptz,
     counts struct(unit varchar, type varchar, received bigint, accepted bigint, duplicate bigint, ignored bigint,
                   quarantined bigint)[]
 );
 
 create table if not exists raw.person_links (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     link_type varchar,           -- identifier (same person under another number) | merge | unmerge
@@ -33,7 +36,8 @@ create table if not exists raw.person_links (
 );
 
 create table if not exists raw.fhir_patients (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     gender varchar, birth_date date, birth_date_precision varchar,
@@ -41,7 +45,8 @@ create table if not exists raw.fhir_patients (
 );
 
 create table if not exists raw.hl7v2_patients (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     message_type varchar,        -- e.g. ADT^A08
@@ -50,7 +55,8 @@ create table if not exists raw.hl7v2_patients (
 );
 
 create table if not exists raw.fhir_encounters (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     encounter_key varchar, status varchar, class_code varchar,
@@ -59,7 +65,8 @@ create table if not exists raw.fhir_encounters (
 );
 
 create table if not exists raw.hl7v2_messages (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar,
     record_key varchar,          -- pseudonym of (MSH-3, MSH-4, MSH-10): the message's identity
     content_hash varchar,        -- of the whole message, keyed: same identity and hash is a duplicate
@@ -68,7 +75,8 @@ create table if not exists raw.hl7v2_messages (
 );
 
 create table if not exists raw.hl7v2_encounters (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     message_type varchar,        -- A11 and A13 cancel; A45 moves the encounter to this row's person_key
@@ -78,7 +86,8 @@ create table if not exists raw.hl7v2_encounters (
 );
 
 create table if not exists raw.fhir_observations (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     encounter_key varchar, status varchar,
@@ -92,7 +101,8 @@ create table if not exists raw.fhir_observations (
 );
 
 create table if not exists raw.hl7v2_observations (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     message_type varchar, encounter_key varchar,
@@ -106,7 +116,8 @@ create table if not exists raw.hl7v2_observations (
 );
 
 create table if not exists raw.fhir_conditions (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     encounter_key varchar, clinical_status varchar, verification_status varchar,
@@ -116,7 +127,8 @@ create table if not exists raw.fhir_conditions (
 );
 
 create table if not exists raw.hl7v2_conditions (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     message_type varchar,
@@ -127,7 +139,8 @@ create table if not exists raw.hl7v2_conditions (
 );
 
 create table if not exists raw.fhir_medications (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     resource_type varchar,       -- MedicationRequest | MedicationStatement
@@ -138,7 +151,8 @@ create table if not exists raw.fhir_medications (
 );
 
 create table if not exists raw.fhir_medication_codes (
-    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, landed_at timestamptz,
+    source_id varchar, payload_id varchar, locator varchar, batch_id bigint, inbox_sequence bigint,
+    landed_at timestamptz,
     known_at timestamptz, known_at_basis varchar, record_key varchar, content_hash varchar, person_key varchar,
     flags varchar[],
     medication_key varchar,

@@ -47,7 +47,7 @@ class VaultEntry:
 @dataclass
 class ParsedPayload:
     """Everything one payload gave. ``rows`` maps a table of ``raw_tables.sql`` to its rows, without the columns that
-    landing fills in (``payload_id``, ``source_id``, ``batch_id``, ``landed_at``)."""
+    landing fills in (``payload_id``, ``source_id``, ``batch_id``, ``inbox_sequence``, ``landed_at``)."""
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     vault: list[VaultEntry] = field(default_factory=list)

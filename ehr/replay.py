@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from core.errors import InputError
+from core.feed_tables import InboxEntry
 from core.lake import write_lake
 from core.settings import Settings
-from core.store import Batch, LedgerEntry, Payload, Quarantine, store_session, utc_now
+from core.store import LedgerEntry, Payload, Quarantine, store_session, utc_now
 from ehr import landing
-from ehr.batch import BatchOutcome, BatchRun, CountRow, open_batch
+from ehr.batch import BatchOutcome, BatchRun, CountRow, complete_landed, open_batch, write_differences
 from ehr.ingest import ingesting_alone
 from ehr.intake import Arrival
-from ehr.ledger import COUNTS
+from ehr.ledger import COUNTS, is_repeat
 from ehr.quarantine import quarantine_rows
 from ehr.sources import load_sources
 
@@ -38,9 +39,10 @@ def replay(settings: Settings, reason_code: str | None = None, quarantine_id: st
     """Read the payloads behind open entries again. Errors: `InputError` when no open entry fits, `ArchiveError`."""
     # Batches are numbered and finished one after the other: a build that saw a later one would never see this.
     with ingesting_alone(settings), write_lake(settings) as lake:
+        landing.create_raw_tables(lake)
+        complete_landed(settings, lake)
         entries, payloads = _what_fits(settings, reason_code, quarantine_id)
         before = _ledger_of(settings, payloads)
-        landing.create_raw_tables(lake)
         batch_id = open_batch(settings, max(payload.as_of for payload in payloads))
         run = BatchRun(settings, lake, load_sources(settings.sources_file), batch_id)
         run.read([Arrival(settings, payload) for payload in payloads])
@@ -62,8 +64,9 @@ def _what_fits(
         payloads = list(
             session.scalars(
                 select(Payload)
+                .outerjoin(InboxEntry, InboxEntry.payload_id == Payload.payload_id)
                 .where(Payload.payload_id.in_({e.payload_id for e in entries}), Payload.state != "received")
-                .order_by(Payload.received_at, Payload.payload_id)
+                .order_by(InboxEntry.inbox_sequence, Payload.received_at, Payload.payload_id)
             )
         )
     if not payloads:
@@ -80,35 +83,26 @@ def _write_down(
     batch_id: int,
 ) -> ReplaySummary:
     still = {row.quarantine_id for row in quarantine_rows(payloads, outcome.rejects)}
-    accepted = 0
     with store_session(settings) as session:
-        for payload in payloads:
-            for row in differences[payload.payload_id]:
-                accepted += row["accepted"] if row["unit"] != "file" else 0
-                session.add(
-                    LedgerEntry(payload_id=payload.payload_id, batch_id=batch_id, source_id=payload.source_id, **row)
-                )
-                if row["unit"] == "file":
-                    stored = session.get_one(Payload, payload.payload_id)
-                    stored.state = "landed" if row["quarantined"] < 0 else "quarantined"
+        write_differences(session, batch_id, payloads, differences)
         open_of_payloads = select(Quarantine).where(
             Quarantine.state == "open", Quarantine.payload_id.in_([payload.payload_id for payload in payloads])
         )
         for entry in session.scalars(open_of_payloads):
             if entry.quarantine_id not in still:
                 entry.state, entry.resolved_at = "replayed", utc_now()
-        session.get_one(Batch, batch_id).finished_at = utc_now()
+    accepted = sum(row["accepted"] for rows in differences.values() for row in rows if row["unit"] != "file")
     resolved = sum(entry.quarantine_id not in still for entry in entries)
     return ReplaySummary(len(payloads), len(entries), resolved, accepted)
 
 
 def _ledger_of(settings: Settings, payloads: list[Payload]) -> _Totals:
-    """What the ledger says of these payloads; files delivered again and again are no business of a replay."""
+    """What the ledger says of these payloads; that they were delivered again and again is no business of a replay."""
     sums = [func.sum(getattr(LedgerEntry, name)) for name in COUNTS]
     query = (
         select(LedgerEntry.payload_id, LedgerEntry.unit, LedgerEntry.type, *sums)
         .where(LedgerEntry.payload_id.in_([payload.payload_id for payload in payloads]))
-        .where(~((LedgerEntry.unit == "file") & (LedgerEntry.duplicate > 0)))
+        .where(~is_repeat())
         .group_by(LedgerEntry.payload_id, LedgerEntry.unit, LedgerEntry.type)
     )
     with store_session(settings) as session:

@@ -1,6 +1,26 @@
+{#
+    The order in which the hospital told us: by the time it says, then by arrival. A message may land in any batch, so the
+    batch decides nothing, except between rows landed before `inbox_sequence` was kept: they come before all others. Within
+    a payload the place counts: 'message 9 OBX[2]' comes before 'message 10 OBX[1]', 'entry[9]' before 'entry[10]'.
+#}
+{% macro told_order_columns(relation='') -%}
+    {%- set of = relation ~ '.' if relation else '' -%}
+    {{ of }}known_at,
+    coalesce({{ of }}inbox_sequence, {{ of }}batch_id - 1000000000000),
+    coalesce(try_cast(split_part({{ of }}locator, ' ', 2) as integer), 0),
+    length({{ of }}locator),
+    {{ of }}locator
+{%- endmacro %}
+
+
+{% macro told_order(relation='') -%}
+    row({{ told_order_columns(relation) }})
+{%- endmacro %}
+
+
 {# When the next version of the same record became known. #}
 {% macro superseded_at() -%}
-    lead(known_at) over (partition by record_key order by known_at, batch_id, locator)
+    lead(known_at) over (partition by record_key order by {{ told_order_columns() }})
 {%- endmacro %}
 
 

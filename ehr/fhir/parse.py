@@ -78,8 +78,9 @@ class FhirReader:
         for table in (*FACT_TABLES, "fhir_person_links"):
             landed = "person_links" if table == "fhir_person_links" else table
             connection.execute(
-                f"create or replace temp table new_{table} as select 0::bigint as n, * exclude (batch_id, landed_at), "
-                f"null::varchar as reason_code, null::varchar as reason_path from clinical.raw.{landed} limit 0"
+                f"create or replace temp table new_{table} as select 0::bigint as n, "
+                "* exclude (batch_id, inbox_sequence, landed_at), null::varchar as reason_code, null::varchar as reason_path "
+                f"from clinical.raw.{landed} limit 0"
             )
         connection.execute(
             """

@@ -77,7 +77,7 @@ def _register(connection: DuckDBPyConnection, table: str, rows: list[dict[str, A
 
     described = connection.execute(
         "select column_name, data_type from duckdb_columns() where database_name = 'clinical' and schema_name = 'raw' "
-        "and table_name = $1 and column_name not in ('batch_id', 'landed_at') order by column_index",
+        "and table_name = $1 and column_name not in ('batch_id', 'inbox_sequence', 'landed_at') order by column_index",
         [table],
     ).fetchall()
     if table == "hl7v2_messages":

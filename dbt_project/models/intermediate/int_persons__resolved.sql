@@ -4,8 +4,10 @@ with recursive
 
 links as (
 
+    -- A link told again is the same link, known from the first time on, in whichever order the two landed.
     select * from {{ source('raw', 'person_links') }}
     where {{ in_build() }} and other_person_key is not null
+    qualify row_number() over (partition by record_key, content_hash order by {{ told_order_columns() }}) = 1
 
 ),
 
@@ -35,7 +37,7 @@ linked_pairs as (
     select
         least(person_key, other_person_key) as person_key,
         greatest(person_key, other_person_key) as other_person_key,
-        arg_max(link_type, (known_at, batch_id, locator)) <> 'unmerge' as is_linked,
+        arg_max(link_type, {{ told_order() }}) <> 'unmerge' as is_linked,
     from links
     group by all
 

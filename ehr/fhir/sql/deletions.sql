@@ -2,7 +2,7 @@
 -- Input: `deletions` (n, payload_id, source_id, locator, type, record_key, deleted_at, received_at).
 insert into new_$table by name
 with versions as (
-    select * exclude (batch_id, landed_at) from clinical.raw.$table
+    select * exclude (batch_id, inbox_sequence, landed_at) from clinical.raw.$table
     where record_key in (select record_key from deletions)
 
     union all by name

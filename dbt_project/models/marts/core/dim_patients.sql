@@ -19,7 +19,7 @@ persons as (
     select
         told.*,
         changed.resolved_patient_key as patient_key,
-        row(told.known_at, told.batch_id, told.locator) as told_order,
+        {{ told_order('told') }} as told_order,
         case told.birth_date_precision when 'year' then 1 when 'month' then 2 else 3 end as birth_date_rank,
     from told
     inner join changed on told.person_key = changed.patient_key

@@ -19,9 +19,9 @@ visits as (
     select
         told.*,
         changed.resolved_patient_key as patient_key,
-        row(told.known_at, told.batch_id, told.locator) as told_order,
-        max(told.known_at) filter (where told.is_discharge_cancelled) over (partition by told.encounter_key)
-            as discharge_cancelled_at,
+        {{ told_order('told') }} as told_order,
+        max({{ told_order('told') }}) filter (where told.is_discharge_cancelled) over (partition by told.encounter_key)
+            as discharge_cancelled_order,
     from told
     inner join changed on told.person_key = changed.patient_key
 
@@ -38,7 +38,7 @@ final as (
         arg_max(status, told_order) as status,
         arg_max(started_at, told_order) as started_at,
         arg_max(ended_at, told_order) filter (
-            where discharge_cancelled_at is null or known_at > discharge_cancelled_at
+            where discharge_cancelled_order is null or told_order > discharge_cancelled_order
         ) as ended_at,
         -- The visit itself was known from the first word on: a later one (a discharge, the same again) must not take it
         -- out of what was known of the patient before.

@@ -12,7 +12,7 @@ drugs as (
 
     select
         medication_key,
-        arg_max(codings, (known_at, batch_id)) as codings,
+        arg_max(codings, {{ told_order() }}) as codings,
     from {{ source('raw', 'fhir_medication_codes') }}
     where {{ in_build() }}
     group by medication_key
@@ -24,6 +24,7 @@ final as (
     select
         source.source_id,
         source.batch_id,
+        source.inbox_sequence,
         source.locator,
         source.known_at,
         source.record_key,

@@ -12,6 +12,7 @@ final as (
     select
         source_id,
         batch_id,
+        inbox_sequence,
         locator,
         known_at,
         record_key,
