@@ -22,7 +22,7 @@ up: setup        ## keep Airflow and MLflow running until Ctrl-C
 	@$(BIN)/cuff up
 
 # What starts servers, a browser or a whole Airflow runs alone: beside other work its clocks would measure the others.
-ALONE := airflow or browser or postgres
+ALONE := airflow or browser or postgres or kafka
 test: setup      ## every test that this machine can run; PYTEST_ARGS="…" chooses
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -32,7 +32,7 @@ else
 endif
 
 test-fast: setup ## the small, fast tests only
-	$(BIN)/python -m pytest -m 'not slow and not airflow and not browser and not postgres' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not airflow and not browser and not postgres and not kafka' $(PYTEST_ARGS)
 
 bench: setup     ## a table of ratios, each measured against a peer in the same run
 	$(BIN)/python -m bench $(BENCH_ARGS)

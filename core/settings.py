@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     landing_dir: Path | None = Field(None, description="folder the ingest DAG watches; default var/landing")
 
     nightly_cron: str = Field("0 2 * * *", description="when a night runs, cron in UTC; empty: only when triggered")
+    watch_cron: str = Field("*/10 * * * *", description="when feeds are watched, cron in UTC; empty: only when triggered")
 
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
@@ -68,6 +69,10 @@ class Settings(BaseSettings):
     transport: Literal["inbox", "kafka"] = Field("inbox", description="how live messages reach the consumer")
     kafka_bootstrap: str = Field("", description="host:port of the brokers, when transport is kafka")
     kafka_options: dict[str, str] = Field(default_factory=dict, description="more of librdkafka's settings, as JSON")
+    kafka_source_options: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="the same for the broker of a source of sources.toml, by source"
+    )
+    kafka_prefix: str = Field("cuff", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="first word of Cuff's topics")
     kafka_partitions: int = Field(6, ge=1)
     kafka_replication: int = Field(1, ge=1)
     consume_seconds: float = Field(1.0, ge=0, description="how long the consumer gathers a micro-batch")
