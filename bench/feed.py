@@ -1,8 +1,9 @@
 """The synthetic hospital's HL7 v2 messages for a bench: as many as asked for, each with a control id of its own."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
-_PATIENTS_AT_A_TIME, _MESSAGES_OF_A_PATIENT = 400, 24
+_MESSAGES_OF_A_PATIENT = 24
 
 
 @lru_cache(maxsize=4)
@@ -15,12 +16,16 @@ def sound_messages(number: int, seed: int = 1) -> tuple[bytes, ...]:
     from ehr.simulate.options import MessRates
 
     found: list[bytes] = []
+
+    def keep(messages: Iterator[bytes], _total: int) -> None:
+        found.extend(messages)
+
     patients = max(50, number // _MESSAGES_OF_A_PATIENT)
     while len(found) < number:
+        found.clear()
         options = SimulationOptions(patients=patients, years=4, seed=seed,
                                     rates=MessRates(broken=0, wrong_charset=0, duplicate=0))  # fmt: skip
-        found = []
-        simulate_hospital(None, options, deliver=lambda messages, _total: found.extend(messages))
+        simulate_hospital(None, options, deliver=keep)
         patients = round(patients * 1.1 * number / max(len(found), number // 20)) + 1
     return tuple(with_control_id(message, at) for at, message in enumerate(found[:number]))
 

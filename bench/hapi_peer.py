@@ -37,4 +37,5 @@ def build() -> Path:
 
 def start(port: int) -> Server:
     built = build()
-    return Server("HAPI SimpleServer", ["java", "-cp", f"{built / 'classes'}:{built / 'lib'}/*", "AcknowledgingServer", str(port)])
+    path = f"{built / 'classes'}:{built / 'lib'}/*"
+    return Server("HAPI SimpleServer", ["java", "-cp", path, "AcknowledgingServer", str(port)])
