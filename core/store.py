@@ -97,7 +97,12 @@ class Quarantine(Base):
     state: Mapped[str] = mapped_column(default="open")  # open | replayed
     quarantined_at: Mapped[datetime] = mapped_column(default=utc_now)
     resolved_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]  # when the relay was done with it: it is a dead letter, or of a file
     __table_args__ = (Index("ix_quarantine_state", "state", "reason_code"),)
+
+
+Index("ix_quarantine_owed", Quarantine.quarantined_at, sqlite_where=Quarantine.published_at.is_(None),
+      postgresql_where=Quarantine.published_at.is_(None))  # fmt: skip
 
 
 class LedgerEntry(Base):
