@@ -168,7 +168,7 @@ def demo_house(settings: Settings) -> Settings:
     (var / _MARK).touch()
     return settings.model_copy(update={
         "var": var, "ops_url": "", "vault_url": "", "mlflow_url": "", "mlflow_artifacts": "", "lake_catalog": "",
-        "lake_data": "", "landing_dir": None, "smtp_url": "", "webhook_url": "", "nightly_cron": "",
+        "lake_data": "", "landing_dir": None, "smtp_url": "", "webhook_url": "", "nightly_cron": "", "watch_cron": "",
         "training_search_seconds": min(settings.training_search_seconds, SEARCH_SECONDS),
         "bootstrap_samples": min(settings.bootstrap_samples, BOOTSTRAP_SAMPLES),
     })

@@ -19,12 +19,14 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ehr.ingest import IngestSummary
+    from ehr.live.feeds import Feed
     from ml.monitoring import DriftOutcome
     from ml.registry import ModelSummary
     from ml.training import TrainingOutcome
 
 Advance = Callable[..., None]  # (done, total or None, note="")
 _PIPE_WIDTH = 200  # a pipe has no edge to fold at
+_FEED_STYLES = {"alive": "green", "quiet": "dim", "new": "cyan", "silent": "bold red", "stuck": "bold red"}
 _NOTE_WIDTH = 26  # beside the bar, on a terminal of 80 columns
 _METRICS = {"auroc": "AUROC", "brier": "Brier", "calibration_slope": "slope", "calibration_intercept": "intercept",
             "observed_to_expected": "observed / expected"}  # fmt: skip
@@ -138,6 +140,36 @@ def print_models(models: list["ModelSummary"]) -> None:
         **{heading: _interval(*(model.metrics.get(f"test_{name}{end}", math.nan) for end in ("", "_low", "_high")))
            for name, heading in _METRICS.items() if name in ("auroc", "calibration_slope")},
     } for model in models], "no version yet; train one with `cuff train`")  # fmt: skip
+
+
+def print_feeds(feeds: list["Feed"]) -> None:
+    """One line per feed, and below in words what somebody should look at."""
+    from ehr.live.feeds import duration
+
+    if not feeds:
+        print_line("no feed yet; `cuff listen` opens the door, `cuff simulate --send` knocks")
+        return
+    table = _table("Feeds")
+    for heading in ("feed", "state", "a minute", "last 24 hours", "waiting", "quarantine"):
+        table.add_column(heading, overflow="fold", no_wrap=heading not in ("feed",))
+    for feed in feeds:
+        state = "stuck" if feed.is_stuck else feed.state
+        usual = "usual unknown" if feed.expected_per_minute is None else f"{feed.expected_per_minute:,.1f} usual"
+        table.add_row(
+            f"{feed.source_id}\n{feed.feed}",
+            Text.assemble((state, _FEED_STYLES[state]), f"\n{duration(feed.silent_seconds)} ago"),
+            f"{feed.per_minute:,.1f} now\n{feed.per_minute_last_hour:,.1f} last hour\n{usual}",
+            f"{feed.accepted:,} accepted\n{feed.repeated:,} repeated\n{feed.refused:,} refused",
+            f"{feed.waiting:,}\nfor {duration(feed.waiting_seconds)}" if feed.waiting else "0",
+            f"{feed.quarantined:,}",
+        )  # fmt: skip
+    out.print(table)
+    for feed in feeds:
+        if feed.is_stuck or feed.state == "silent":
+            print_line(f"{feed.source_id} over {feed.feed}: {feed.why}")
+        if feed.quarantined:
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in feed.top_reasons.items())
+            print_line(f"{feed.source_id} over {feed.feed}: {feed.quarantined:,} in quarantine, most of them {reasons}")
 
 
 def print_status(found: dict[str, Any]) -> None:

@@ -49,8 +49,9 @@ def settings_environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        environment[f"CUFF_{name.upper()}"] = (
-            value.get_secret_value() if isinstance(value, SecretStr) else str(value))
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        environment[f"CUFF_{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
     return environment
 
 

@@ -36,7 +36,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     var = settings.var / "demo"
     assert exit_code == 0, printed.read_text()
     summary = json.loads((var / "summary.json").read_text())
-    house = settings.model_copy(update={"var": var, "nightly_cron": ""})
+    house = settings.model_copy(update={"var": var, "nightly_cron": "", "watch_cron": ""})
     return Demo(house, exit_code, printed.read_text(), summary)
 
 

@@ -42,7 +42,7 @@ def free_port() -> int:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Eight nights, three trained models, two of them promoted, one drift."""
     settings = make_settings(tmp_path_factory.mktemp("house") / "var", airflow_port=free_port(),
-                             mlflow_port=free_port(), nightly_cron="")
+                             mlflow_port=free_port(), nightly_cron="", watch_cron="")
     report = settings.reports_dir / REPORT
     report.parent.mkdir(parents=True)
     report.write_text("<h1>Drift report of build 8</h1>")

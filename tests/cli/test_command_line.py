@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("setup", "simulate", "ingest", "build", "features", "train", "score", "drift", "models", "promote",
-            "rollback", "status", "sql", "up", "demo", "quarantine list", "quarantine show", "quarantine replay")  # fmt: skip
+            "rollback", "status", "sql", "up", "demo", "quarantine list", "quarantine show", "quarantine replay",
+            "feeds")  # fmt: skip
 HEAVY = ("catboost", "mlflow", "evidently", "feast", "great_expectations", "pandas", "airflow", "dbt", "duckdb",
          "sqlalchemy", "pydantic")  # fmt: skip
 

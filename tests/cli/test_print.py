@@ -1,5 +1,6 @@
 """What people and machines read: tables with an interval at each figure, JSON that any parser takes."""
 
+import dataclasses
 import io
 import json
 import math
@@ -11,6 +12,7 @@ from rich.console import Console
 
 import cuff_print as show
 from cuff import _told_apart
+from ehr.live.feeds import Feed
 from ml.evaluation.bootstrap import Estimate
 from ml.evaluation.gates import Gate
 from ml.monitoring import DriftMetric, DriftOutcome
@@ -76,3 +78,18 @@ def test_json_is_what_any_parser_takes(capsys):
 
 def test_columns_of_one_name_are_told_apart():
     assert _told_apart(["key", "key", "value", "key"]) == ["key", "key_1", "value", "key_2"]
+
+
+def test_a_feed_shows_its_state_its_pace_and_what_was_refused(shown):
+    show.print_feeds([])
+    assert "cuff listen" in shown.getvalue()
+    stuck = Feed("charity", "mllp", "silent", True, "nothing for 50 min; 7 wait", 0.0, 2.5, 10.0, None, 3000.0, 500.0, 7,
+                 1800.0, 13_981, 13_906, 72, 3, 12, {"no_id": 9, "bad_date": 3})
+    show.print_feeds([stuck, dataclasses.replace(stuck, feed="http", is_stuck=False, state="new", expected_per_minute=None,
+                                                 waiting=0, quarantined=0, top_reasons={})])
+    text = shown.getvalue()
+    for said in ("stuck", "new", "50 min ago", "2.5 last hour", "10.0 usual", "usual unknown", "13,906 accepted",
+                 "72 repeated", "3 refused", "for 30 min", "charity over mllp: nothing for 50 min; 7 wait",
+                 "12 in quarantine, most of them 9 no_id, 3 bad_date"):
+        assert said in text
+    assert "charity over http" not in text

@@ -12,7 +12,7 @@ from core.settings import PROJECT_ROOT
 
 DAG_IDS = {
     "ingest_ehr_extracts", "build_warehouse", "materialize_features", "score_patients", "monitor_drift",
-    "retrain_model", "maintain_lake",
+    "retrain_model", "maintain_lake", "watch_feeds",
 }
 
 
@@ -77,6 +77,7 @@ def test_dags_chain_by_assets_in_the_order_of_the_map(dag_bag):
         "ingest_ehr_extracts": {"raw_landed"}, "build_warehouse": {"marts_published"},
         "materialize_features": {"features_materialized"}, "score_patients": {"patients_scored"},
         "monitor_drift": {"drift_detected"}, "retrain_model": {"champion_changed"}, "maintain_lake": set(),
+        "watch_feeds": set(),
     }
     assert awaited == {
         "build_warehouse": {"raw_landed"}, "materialize_features": {"marts_published"},
