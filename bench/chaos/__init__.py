@@ -1,0 +1,1 @@
+"""What the live door bears: kills, failing disks, mutated messages, slow neighbours, wrong charsets. `make chaos`."""
