@@ -26,6 +26,7 @@ from ehr.fhir.parse import FhirFile, FhirOutcome, FhirReader
 from ehr.identity import keep_identities
 from ehr.intake import Arrival, inbox_sequences, is_live, payloads_by_id
 from ehr.ledger import COUNTS, is_repeat
+from ehr.live.transport import Position
 from ehr.quarantine import quarantine_rows
 from ehr.records import Counts, Reject
 from ehr.sources import Source
@@ -143,15 +144,6 @@ def open_batch(settings: Settings, as_of: date) -> int:
         session.add(batch)
         session.flush()
         return batch.batch_id
-
-
-@dataclass(frozen=True)
-class Position:
-    """The next offset to read of a partition of a Kafka topic."""
-
-    topic: str
-    partition: int
-    next_offset: int
 
 
 def write_down(
