@@ -31,6 +31,11 @@ _TABLE_CODE = re.compile(r"[A-Za-z0-9]{1,3}")  # tables 0004, 0085, 0123 and 012
 _LONGER_CLASSES = frozenset({"EMER", "ACUTE", "NONAC", "OBSENC", "PRENC"})  # FHIR's, sent in PV1-2 all the same
 
 
+def namespace_of(source: Source) -> str:
+    """What pseudonyms of a source's messages are made in."""
+    return f"{source.source_id}:hl7v2"
+
+
 @dataclass(frozen=True)
 class Context:
     """One person of one message: ``segments`` are the PID and what follows it up to the next PID."""
@@ -46,7 +51,7 @@ class Context:
 
     @cached_property
     def _namespace(self) -> str:
-        return f"{self.source.source_id}:hl7v2"
+        return namespace_of(self.source)
 
     def all(self, name: str) -> Iterator[Segment]:
         return (segment for segment in self.segments if segment.name == name)

@@ -1,13 +1,14 @@
 """A payload of HL7 v2 messages to landing rows. Never raises for what the bytes hold."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.keys import pseudonym
 from ehr.hl7v2.allow_list import allowed_part
 from ehr.hl7v2.charsets import CharsetError, decode
-from ehr.hl7v2.context import Context
+from ehr.hl7v2.context import Context, namespace_of
 from ehr.hl7v2.framing import FramedMessage, split_messages
 from ehr.hl7v2.message import Message, MessageError, Segment, parse_message
 from ehr.hl7v2.observations import observation_rows
@@ -68,12 +69,69 @@ def parse_payload(data: bytes, source_for: SourceFor, payload: PayloadRef, pseud
     return parsed
 
 
+class _Described(NamedTuple):
+    """One person of a message: the segments about them, and the numbers they go by."""
+
+    segments: tuple[Segment, ...]
+    pid: Segment
+    numbers: Numbers
+
+
+class _Usable(NamedTuple):
+    """A message without a fault: its allowed part, when and on which grounds it was told, and of whom."""
+
+    message: Message
+    known: tuple[datetime, str, list[str]]
+    people: list[_Described]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a message is, before it is landed. ``reject``: what reading it will refuse it for."""
+
+    type: str
+    source: Source
+    message_key: str | None = None  # pseudonym of (MSH-3, MSH-4, MSH-10); None where there is no control id
+    person_key: str | None = None  # of the first person
+    reject: Reject | None = None
+
+
+def judge_message(content: bytes, source_for: SourceFor, pseudonym_key: bytes) -> Judged:
+    """Read one message as far as its faults show, without making rows of it. Never raises for what the bytes hold."""
+    framed = list(split_messages(content))
+    source = source_for(_facility(framed[0].content) if framed else None)
+    if len(framed) != 1:
+        kind, detail = ("several_messages", "one frame holds one message") if framed else ("no_msh", "there is no MSH segment")
+        return Judged(_UNKNOWN, source, reject=Reject("message", _UNKNOWN, "message 1", kind, detail))
+    now = PayloadRef("", source.source_id, datetime.now(UTC), datetime.now(UTC).date())
+    reader, parsed = _Reader(1, source, now, pseudonym_key), ParsedPayload()
+    try:
+        usable = reader.judge(framed[0])
+    except CharsetError as error:
+        reader.refuse(parsed, "MSH-18", "charset_mismatch", str(error))
+    except MessageError as error:
+        reader.refuse(parsed, error.place, error.reason_code, error.detail)
+    else:
+        person_key = usable.people[0].numbers[0][1] if usable is not None else None
+        message = reader.message
+        key = message_key(message, source, pseudonym_key) if message is not None and message.msh.text(10) else None
+        return Judged(reader.message_type, source, key, person_key)
+    return Judged(reader.message_type, source, reject=parsed.rejects[0])
+
+
+def message_key(message: Message, source: Source, pseudonym_key: bytes) -> str:
+    """The message's identity: pseudonym of (MSH-3, MSH-4, MSH-10) within its source."""
+    msh = message.msh
+    return pseudonym(pseudonym_key, "record", namespace_of(source), f"{msh.raw(3)}|{msh.raw(4)}|{msh.raw(10)}")
+
+
 class _Reader:
     """One message, with what is known of it so far."""
 
     def __init__(self, ordinal: int, source: Source, payload: PayloadRef, pseudonym_key: bytes) -> None:
         self.ordinal, self.source, self.payload, self.pseudonym_key = ordinal, source, payload, pseudonym_key
         self.message_type = _UNKNOWN
+        self.message: Message | None = None
         self.vault: list[VaultEntry] = []
 
     def refuse(self, parsed: ParsedPayload, place: str, reason: str, detail: str) -> None:
@@ -82,13 +140,19 @@ class _Reader:
 
     def read(self, framed: FramedMessage) -> Rows | None:
         """The message's rows; None when its type is not handled. Errors: `CharsetError`, `MessageError`."""
+        usable = self.judge(framed)
+        return self._rows(usable, framed.content) if usable is not None else None
+
+    def judge(self, framed: FramedMessage) -> "_Usable | None":
+        """What rows can be made of; None when the type is not handled. Every fault of a message shows here, so the door
+        and the lake refuse the same. Errors: `CharsetError`, `MessageError`."""
         try:
             text = decode(framed.content, self.source.default_charset)
         except CharsetError:
             text = framed.content.decode("latin-1")  # the header is ASCII: the ledger still counts by its type
             self.message_type = parse_message(text.partition("\r")[0]).type
             raise
-        message = allowed_part(parse_message(text))
+        self.message = message = allowed_part(parse_message(text))
         self.message_type = message.type
         if framed.is_truncated:
             raise MessageError("truncated", "", "the frame or batch ends in the middle of the message")
@@ -96,27 +160,31 @@ class _Reader:
             raise MessageError("no_message_type", "MSH-9", "MSH-9 names no message type")
         if not (message.type.startswith("ADT") or message.type in _RESULT_TYPES):
             return None
-        return self._rows(message, framed.content)
-
-    def _rows(self, message: Message, raw: bytes) -> Rows:
         if not message.msh.text(10):
             raise MessageError("no_control_id", "MSH-10", "MSH-10 is empty")
-        known_at, basis, flags = self._known_at(message)
-        rows: Rows = {table: [] for table in TABLES}
-        first: Context | None = None
+        known = self._known_at(message)
+        people = []
         for segments in person_groups(message):
             pid = next(segment for segment in segments if segment.name == "PID")
-            numbers = self._numbers(pid)
+            people.append(_Described(segments, pid, self._numbers(pid)))
+        if not people:
+            raise MessageError("no_patient_identifier", "PID", "there is no PID segment")
+        return _Usable(message, known, people)
+
+    def _rows(self, usable: "_Usable", raw: bytes) -> Rows:
+        known_at, basis, flags = usable.known
+        rows: Rows = {table: [] for table in TABLES}
+        first: Context | None = None
+        for segments, pid, numbers in usable.people:
             context = Context(
-                message, self.ordinal, self.source, self.pseudonym_key, numbers[0][1], known_at, basis, segments
+                usable.message, self.ordinal, self.source, self.pseudonym_key, numbers[0][1], known_at, basis, segments
             )
             first = first or context
             rows["person_links"] += number_links(context, pid, numbers)
             self._read_person(rows, context, pid)
             rows["person_links"] += person_link(context, first.person_key)
-        if first is None:
-            raise MessageError("no_patient_identifier", "PID", "there is no PID segment")
-        rows["hl7v2_messages"].append(self._message_row(first, raw, flags))
+        if first is not None:
+            rows["hl7v2_messages"].append(self._message_row(first, raw, flags))
         return rows
 
     def _read_person(self, rows: Rows, context: Context, pid: Segment) -> None:
@@ -152,9 +220,7 @@ class _Reader:
         return self.payload.received_at.astimezone(UTC), "receipt", ["no_message_time"]
 
     def _message_row(self, context: Context, raw: bytes, flags: list[str]) -> dict[str, Any]:
-        msh = context.message.msh
-        identity = context.key("record", f"{msh.raw(3)}|{msh.raw(4)}|{msh.raw(10)}")
-        row = context.row("", identity, (), flags)
+        row = context.row("", message_key(context.message, self.source, self.pseudonym_key), (), flags)
         content = pseudonym(self.pseudonym_key, "message", self.source.source_id, raw.decode("latin-1"))
         return row | {"content_hash": content, "message_type": context.message.type, "ordinal": context.ordinal}
 
