@@ -151,7 +151,7 @@ def print_feeds(feeds: list["Feed"]) -> None:
         return
     table = _table("Feeds")
     for heading in ("feed", "state", "a minute", "last 24 hours", "waiting", "quarantine"):
-        table.add_column(heading, overflow="fold", no_wrap=heading not in ("feed",))
+        table.add_column(heading, overflow="fold", no_wrap=heading != "feed")
     for feed in feeds:
         state = "stuck" if feed.is_stuck else feed.state
         usual = "usual unknown" if feed.expected_per_minute is None else f"{feed.expected_per_minute:,.1f} usual"

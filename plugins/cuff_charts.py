@@ -19,6 +19,51 @@ class Point:
     is_strong: bool = False
 
 
+@dataclass(frozen=True)
+class Bar:
+    """What an hour brought, and what it usually brings; ``mark`` stands below the axis where it is not empty."""
+
+    label: str
+    value: float
+    usual: float | None
+    mark: str = ""
+
+
+def bars(hours: Sequence[Bar], title: str) -> str:
+    """A bar for each hour, the last one lighter because it still runs, and what is usual as a stepped line."""
+    if not hours:
+        return ""
+    top = max([1.0, *(hour.value for hour in hours), *(hour.usual for hour in hours if hour.usual is not None)])
+    step, height = (WIDTH - _LEFT - _RIGHT) / len(hours), HEIGHT - _TOP - _BOTTOM
+    ground = _TOP + height
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>']
+    for share in (1.0, 0.5):
+        y = ground - height * share
+        parts.append(f'<line class="rule" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                     f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_short(top * share)}</text>')
+    parts.append(f'<line class="rule" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{ground}" y2="{ground}"/>')
+    usual, is_drawn = "", False
+    for number, hour in enumerate(hours):
+        x, tall = _LEFT + number * step, height * hour.value / top
+        expected = "not known yet" if hour.usual is None else f"{hour.usual:,.0f}"
+        kind = "bar now" if number + 1 == len(hours) else "bar"
+        parts.append(f'<g><rect class="reach" x="{x:.1f}" y="{_TOP}" width="{step:.2f}" height="{height}"/>'
+                     f'<rect class="{kind}" x="{x + 0.12 * step:.1f}" y="{ground - tall:.1f}" width="{0.76 * step:.2f}" '
+                     f'height="{tall:.1f}"/><title>{escape(hour.label)}: {hour.value:,.0f}, usual {expected}</title></g>')
+        if hour.usual is not None:
+            y = ground - height * hour.usual / top
+            usual += f"{'L' if is_drawn else 'M'}{x:.1f} {y:.1f}H{x + step:.1f}"
+        is_drawn = hour.usual is not None
+        if hour.mark:
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{escape(hour.mark)}</text>'
+                         f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{ground}" y2="{ground + 4}"/>')
+    return "".join(parts) + (f'<path class="usual" d="{usual}"/>' if usual else "") + "</svg>"
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:.1f}k" if value >= 10_000 else f"{value:,.0f}" if value >= 2 else f"{value:.1f}"
+
+
 def chart(points: Sequence[Point], title: str, digits: int = 2, reference: float | None = None) -> str:
     """Points joined by a line, their intervals as bars, the strong ones filled; ``reference`` is a dashed line."""
     if not points:

@@ -1,6 +1,7 @@
 """What the Cuff page shows, read from the ops database: counts, states and names of things, never a patient's value."""
 
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from core.champion import champion_version
 from core.publication import find_published
 from core.settings import Settings
 from core.store import Alert, Build, DriftVerdict, GateResult, ModelEvent, ScoringRun, store_session
-from cuff_charts import Point, chart
+from cuff_charts import Bar, Point, bars, chart
 
 _COUNTS = ("received", "accepted", "duplicate", "ignored", "quarantined")
 
@@ -28,6 +29,7 @@ def page_data(settings: Settings) -> dict[str, Any]:
             "last_build": session.scalars(select(Build).order_by(Build.build_id.desc()).limit(1)).first(),
             "gates": _newest_gates(session),
             "ledger": _ledger(settings),
+            "feeds": _feeds(settings),
             "champion": champion,
             "champion_event": _crowning(events, champion),
             "events": [event for event in reversed(events) if event.action != "registered"][:8],
@@ -57,6 +59,23 @@ def _ledger(settings: Settings) -> list[dict[str, Any]]:
     return [{"source": source, "unit": unit, **counts,
              "balances": counts["received"] == sum(counts[name] for name in _COUNTS[1:])}
             for (source, unit), counts in sorted(totals.items())]
+
+
+def _feeds(settings: Settings) -> list[dict[str, Any]]:
+    """Each feed with its chart of the last two days."""
+    from ehr.live.feeds import duration, hours_of_feeds, list_feeds
+
+    hours = hours_of_feeds(settings)
+    return [{
+        "feed": feed, "last": duration(feed.silent_seconds), "waited": duration(feed.waiting_seconds),
+        "chart": bars([Bar(f"{each.hour_at:%d %b, %H:00} UTC", each.received, each.expected, _mark(each.hour_at))
+                       for each in hours.get((feed.source_id, feed.feed), ())],
+                      f"Messages an hour from {feed.source_id} over {feed.feed}, 48 hours, and what is usual"),
+    } for feed in list_feeds(settings)]
+
+
+def _mark(hour_at: datetime) -> str:
+    return f"{hour_at:%d %b}" if hour_at.hour == 0 else f"{hour_at:%H:00}" if hour_at.hour in (6, 12, 18) else ""
 
 
 def _crowning(events: list[ModelEvent], champion: int | None) -> dict[str, Any] | None:

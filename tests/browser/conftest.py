@@ -20,10 +20,12 @@ from core.store import (
     LedgerEntry,
     ModelEvent,
     Publication,
+    Quarantine,
     ScoringRun,
     store_session,
 )
 from tests.conftest import make_settings
+from tests.ehr.live.feed_history import put_into_inbox, remember
 
 CHROMIUM = os.environ.get("CUFF_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -91,6 +93,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             Alert(severity="critical", kind="drift", detail={}, delivered_to=["log"],
                   summary="drift: people read 7.6 mmHg above their own level", raised_at=now),
         ])
+    remember(settings, now, source_id="simulated", rhythm=lambda hour_at: 300 + 40 * hour_at.hour, refused=2)
+    remember(settings, now - timedelta(hours=3), source_id="charity", feed="http", rhythm=lambda _hour_at: 600)
+    (payload_id, *_) = put_into_inbox(settings, [now - timedelta(minutes=21), now - timedelta(minutes=1)],
+                                      source_id="simulated")
+    with store_session(settings) as session:
+        for number in range(7):
+            session.add(Quarantine(quarantine_id=str(number), payload_id=payload_id, source_id="simulated", unit="message",
+                                   type="ADT^A04", locator=str(number), reason_code="no_patient_identifier"))
     return settings
 
 

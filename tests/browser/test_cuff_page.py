@@ -1,6 +1,7 @@
 """The Cuff page inside Airflow's UI: closed to strangers, and telling the truth to those who are logged in."""
 
 import os
+import re
 from pathlib import Path
 
 import httpx
@@ -57,6 +58,16 @@ def test_the_page_in_airflows_navigation_shows_the_house(stack, page, tmp_path):
     assert cuff.locator("#drift .strip i").count() == 8
     assert cuff.locator("#model svg").count() == 3
     assert cuff.locator("#model svg .dot.strong").count() == 4  # two promoted models in two charts
+    charity, simulated = (cuff.locator("#feeds .feed").nth(number) for number in range(2))
+    assert cuff.locator("#feeds .feed").count() == 2
+    assert charity.locator(".tag").all_inner_texts() == ["silent"]
+    assert "nothing for 3 h, when about" in charity.inner_text()
+    assert simulated.locator(".tag").all_inner_texts() == ["alive", "stuck"]
+    assert re.search(r"2, the oldest for 2\d min", simulated.inner_text())
+    assert "7 no_patient_identifier" in simulated.inner_text()
+    for feed in (charity, simulated):
+        assert feed.locator("svg rect.bar").count() == 48
+        assert feed.locator("svg path.usual").bounding_box()["width"] > 200
     assert "12,904" in cuff.locator("#ledger").inner_text()
     assert cuff.locator("#ledger .tag.good").count() == 3
     assert cuff.locator("#gates tr").count() == 4
