@@ -1,11 +1,24 @@
 """Commands of the live door: listen, relay, consume, feeds. Each is one call into `ehr.live`."""
 
+import sys
+from typing import Annotated
+
 import typer
 
 import cuff_print as show
-from cuff_command import Json, cli_settings
+from cuff_command import Json, cli_settings, day
 
 live = typer.Typer(no_args_is_help=True)
+
+
+@live.command(epilog="Example: cuff listen")
+def listen(
+    as_of: Annotated[str | None, typer.Option(help="Business day of what arrives; default the day of its arrival.")] = None,
+) -> None:
+    """Open the doors: HL7 v2 over MLLP, and POST /fhir. Every message is acknowledged when it is durable."""
+    from ehr.live.serve import run_listener
+
+    sys.exit(run_listener(cli_settings(), show.print_line, as_of=day(as_of)))
 
 
 @live.command(epilog="Example: cuff feeds")

@@ -26,6 +26,9 @@ class Source(BaseModel):
     default_charset: str = Field("utf-8", description="HL7 v2 without MSH-18")
     path_globs: tuple[str, ...] = Field((), description="files of this source, matched against the path")
     sending_facilities: tuple[str, ...] = Field((), description="MSH-4 values (namespace or OID) of this source")
+    client_certificates: tuple[str, ...] = Field(
+        (), description="common or DNS names of client certificates that may send as this source, where TLS is mutual"
+    )
     authorities: dict[str, str] = Field(
         default_factory=dict, description="identifier system URI or PID-3.4 namespace/OID -> authority name"
     )

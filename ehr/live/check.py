@@ -1,0 +1,53 @@
+"""What the door makes of a message before it is stored: its source, its identity, and whether it has a fault."""
+
+from collections.abc import Callable
+
+from core.keys import key_bytes
+from core.settings import Settings
+from ehr.hl7v2.read import judge_message
+from ehr.live.acknowledgement import TOO_LARGE, Header, read_header
+from ehr.live.inbox import Received
+from ehr.live.mllp import START, Event
+from ehr.records import Reject
+from ehr.sources import DEFAULT_SOURCE, Source, load_sources
+
+_OUTSIDE = Reject("message", "unknown", "between frames", "outside_frame", "bytes outside a frame")
+_KEPT_OF_A_LARGE_FRAME_BYTES = 64 << 10
+PeerNames = frozenset[str] | None  # names of the client's certificate; None where none is asked for
+
+
+class Checker:
+    """Judges messages of any feed. ``sources``: what `sources.toml` declares."""
+
+    def __init__(self, settings: Settings, sources: dict[str, Source] | None = None) -> None:
+        self.sources = sources if sources is not None else load_sources(settings.sources_file)
+        self._key = key_bytes(settings.pseudonym_secret, "CUFF_PSEUDONYM_SECRET")
+        self._by_facility = {name: source for source in self.sources.values() for name in source.sending_facilities}
+
+    def hl7v2(self, content: bytes, feed: str, names: PeerNames = None, own: Source | None = None) -> Received:
+        """A whole message. ``own``: the source of a facility that no source declares."""
+        source_for = self._source_for(own or self.sources[DEFAULT_SOURCE])
+        judged = judge_message(content, source_for, self._key)
+        reject = judged.reject
+        if names is not None and not names & set(judged.source.client_certificates):
+            reject = Reject("message", judged.type, "message 1 MSH-4", "certificate_mismatch",
+                            "the client's certificate is not bound to this sending facility")  # fmt: skip
+        kind = "unknown" if reject is not None and reject.reason_code == "no_msh" else "hl7v2"
+        return Received(content, kind, judged.source.source_id, feed, "message", judged.type,
+                        None if reject else judged.message_key, judged.person_key, reject)  # fmt: skip
+
+    def event(self, event: Event, feed: str, names: PeerNames = None) -> tuple[Received, Header]:
+        """What came over an MLLP connection, with the header its answer needs."""
+        if event.kind == "frame":
+            return self.hl7v2(event.content, feed, names), read_header(event.content)
+        if event.kind == "cut":
+            # With its opening byte the reader, too, sees a frame that never ended.
+            return self.hl7v2(START + event.content, feed, names), read_header(event.content)
+        content = event.content[:_KEPT_OF_A_LARGE_FRAME_BYTES]
+        reject = _OUTSIDE if event.kind == "outside" else TOO_LARGE
+        header = read_header(content) if event.kind == "too_large" else Header()
+        source = self.sources[DEFAULT_SOURCE]
+        return Received(content, "unknown", source.source_id, feed, "message", "unknown", reject=reject), header
+
+    def _source_for(self, own: Source) -> Callable[[str | None], Source]:
+        return lambda facility: self._by_facility.get(facility or "", own)

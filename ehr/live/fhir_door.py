@@ -1,0 +1,165 @@
+"""The FHIR door: POST /fhir, with the inbox and the promises of the MLLP listener; health, readiness and metrics."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core.settings import Settings
+from ehr.live.check import Checker
+from ehr.live.group_commit import GroupCommit
+from ehr.live.inbox import Received, Stored
+from ehr.live.json_depth import depth_exceeds
+from ehr.live.metrics import ACKNOWLEDGE_SECONDS, ACKNOWLEDGED, MESSAGES_RECEIVED, exposition
+from ehr.records import Reject
+from ehr.sources import DEFAULT_SOURCE, Source
+
+_JSON = frozenset({"application/fhir+json", "application/json", "text/json"})
+_FHIR_JSON = "application/fhir+json"
+_RETRY_SECONDS = "5"
+IsReady = Callable[[], dict[str, str]]
+
+
+def fhir_app(settings: Settings, checker: Checker, commit: GroupCommit, is_ready: IsReady) -> Starlette:
+    """The ASGI application. ``is_ready`` names what is not ready, and why; it is called in a thread."""
+    door = _FhirDoor(settings, checker, commit)
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def ready(_request: Request) -> Response:
+        missing = await asyncio.to_thread(is_ready)
+        document = {"status": "not ready" if missing else "ready", "missing": missing}
+        return JSONResponse(document, 503 if missing else 200)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(exposition(), media_type="text/plain; version=0.0.4")
+
+    return Starlette(routes=[
+        Route("/fhir", door.post, methods=["POST"]), Route("/healthz", health), Route("/readyz", ready),
+        Route("/metrics", metrics),
+    ])  # fmt: skip
+
+
+class _FhirDoor:
+    def __init__(self, settings: Settings, checker: Checker, commit: GroupCommit) -> None:
+        self._settings, self._checker, self._commit = settings, checker, commit
+
+    async def post(self, request: Request) -> Response:
+        began = time.perf_counter()
+        response = await self._answer(request)
+        ACKNOWLEDGED.labels(str(response.status_code)).inc()
+        ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind and kind not in _JSON:
+            return _outcome(415, "not-supported", "send application/fhir+json; XML and others are not taken")
+        source = self._source(request)
+        if isinstance(source, Response):
+            return source
+        body = await self._body(request)
+        if isinstance(body, Response):
+            return body
+        if not body.strip():
+            # A rest-hook without content asks whether anybody listens.
+            return Response(status_code=200)
+        if depth_exceeds(body, self._settings.fhir_max_depth):
+            return _outcome(400, "too-costly", f"JSON deeper than {self._settings.fhir_max_depth} levels is not taken")
+        received = _judged(body, source)
+        MESSAGES_RECEIVED.labels("http", source.source_id).inc()
+        stored = await self._stored(received)
+        if stored is None:
+            return _outcome(503, "transient", "the resource cannot be stored now; send it again",
+                            {"Retry-After": _RETRY_SECONDS})  # fmt: skip
+        if stored.reject is not None:
+            return _outcome(422, "invalid", f"{stored.reject.reason_code} at {stored.reject.locator}: {stored.reject.detail}; "
+                            "it is kept in quarantine")  # fmt: skip
+        if stored.outcome == "repeated":
+            return _outcome(200, "informational", "stored before; nothing was added", severity="information")
+        return _outcome(202, "informational", "stored; it will be landed", severity="information")
+
+    def _source(self, request: Request) -> Source | Response:
+        """The source that the client says it is, or that its certificate is bound to."""
+        sources = self._checker.sources
+        names: frozenset[str] | None = getattr(request.state, "peer_names", None)
+        named = request.query_params.get("source") or request.headers.get("x-cuff-source")
+        if named is not None and named not in sources:
+            return _outcome(400, "not-found", "the source named by `source` or X-Cuff-Source is not declared")
+        if names is None:
+            return sources[named or DEFAULT_SOURCE]
+        bound = [source for source in sources.values() if names & set(source.client_certificates)]
+        chosen = [source for source in bound if named in (None, source.source_id)]
+        if len(chosen) != 1:
+            return _outcome(403, "forbidden", "the client's certificate is not bound to one such source")
+        return chosen[0]
+
+    async def _body(self, request: Request) -> bytes | Response:
+        limit = self._settings.fhir_max_body_bytes
+        too_large = f"a body over {limit} bytes is not taken; send smaller bundles"
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            return _outcome(413, "too-long", too_large)
+        pieces, size = [], 0
+        try:
+            async with asyncio.timeout(self._settings.mllp_read_seconds):
+                async for piece in request.stream():
+                    size += len(piece)
+                    if size > limit:
+                        return _outcome(413, "too-long", too_large)
+                    pieces.append(piece)
+        except TimeoutError:
+            return _outcome(408, "timeout", "the body did not arrive in time")
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return b"".join(pieces)
+
+    async def _stored(self, received: Received) -> Stored | None:
+        answered: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
+
+        def answer(stored: Stored | None) -> None:
+            if not answered.done():
+                answered.set_result(stored)
+
+        self._commit.submit(received, answer)
+        return await answered
+
+
+def _judged(body: bytes, source: Source) -> Received:
+    """A resource or bundle with the fault that keeps all of it out; what is inside a bundle is judged on landing."""
+    kind, reject = "unknown", None
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        reject = Reject("resource", "unknown", "resource", "bad_json", "the body is not one JSON document")
+    else:
+        named = document.get("resourceType") if isinstance(document, dict) else None
+        if isinstance(named, str) and named.isascii() and named.isalpha():
+            kind = _known(named)
+        else:
+            reject = Reject("resource", "unknown", "resourceType", "no_resource_type", "there is no resourceType")
+    return Received(body, "fhir", source.source_id, "http", "resource", kind, partition_key=_partition(body), reject=reject)
+
+
+def _known(resource_type: str) -> str:
+    from ehr.fhir.allow_list import resource_types
+
+    return resource_type if resource_type in resource_types() else "unknown"
+
+
+def _partition(_body: bytes) -> str | None:
+    return None  # resources carry versions of their own, so their order on Kafka does not matter
+
+
+def _outcome(status: int, code: str, text: str, headers: dict[str, str] | None = None, severity: str = "error") -> Response:
+    """A FHIR OperationOutcome; ``text`` is ours and never quotes what was sent."""
+    document: dict[str, Any] = {"resourceType": "OperationOutcome",
+                                "issue": [{"severity": severity, "code": code, "diagnostics": text}]}  # fmt: skip
+    return Response(orjson.dumps(document), status, headers, media_type=_FHIR_JSON)

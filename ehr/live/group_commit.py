@@ -1,0 +1,105 @@
+"""Messages of all connections, stored together: while one commit runs the next group gathers.
+
+A commit costs the same few milliseconds for one message and for a thousand, and nobody is answered before it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from sqlalchemy.exc import DataError, StatementError
+
+from ehr.live.inbox import Received, Stored
+from ehr.live.metrics import QUARANTINED, STORE_FAILURES, STORE_SECONDS
+
+logger = logging.getLogger("cuff.live")
+Store = Callable[[Sequence[Received]], list[Stored]]
+Answer = Callable[[Stored | None], None]  # None: it could not be stored
+_LARGEST_GROUP = 2000
+_LARGEST_GROUP_BYTES = 64 << 20
+
+
+class _Waiting(NamedTuple):
+    received: Received
+    answer: Answer
+
+
+class GroupCommit:
+    """``store`` runs in a thread, one group at a time, in the order of `submit`; answers come in that order too."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: list[_Waiting] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inbox")
+        self._running: asyncio.Task[None] | None = None
+        self.is_failing = False
+
+    def submit(self, received: Received, answer: Answer) -> None:
+        """Store ``received`` with the next group, then call ``answer`` in the event loop."""
+        self._waiting.append(_Waiting(received, answer))
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(self._run())
+
+    async def drain(self) -> None:
+        """Wait until everything submitted is answered."""
+        while self._running is not None:
+            await asyncio.shield(self._running)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.sleep(0)  # what arrived in the same turn of the loop goes together
+            while self._waiting:
+                group = self._take()
+                outcomes = await loop.run_in_executor(self._thread, self._store_group, [w.received for w in group])
+                for waiting, outcome in zip(group, outcomes, strict=True):
+                    waiting.answer(outcome)
+        finally:
+            self._running = None
+
+    def _take(self) -> list[_Waiting]:
+        size = 0
+        for number, waiting in enumerate(self._waiting):
+            size += len(waiting.received.content)
+            if number and (number >= _LARGEST_GROUP or size > _LARGEST_GROUP_BYTES):
+                group, self._waiting = self._waiting[:number], self._waiting[number:]
+                return group
+        group, self._waiting = self._waiting, []
+        return group
+
+    def _store_group(self, group: list[Received]) -> list[Stored | None]:
+        started = time.perf_counter()
+        outcomes = self._attempt(group)
+        STORE_SECONDS.observe(time.perf_counter() - started)
+        for outcome in outcomes:
+            if outcome is not None and outcome.outcome == "refused" and outcome.reject is not None:
+                QUARANTINED.labels(outcome.reject.reason_code).inc()
+        return outcomes
+
+    def _attempt(self, group: list[Received]) -> list[Stored | None]:
+        """Never raises: whatever fails is not stored, and is answered so."""
+        try:
+            stored: list[Stored | None] = list(self._store(group))
+        except Exception as error:
+            # Only the error's kind: a database likes to quote what it was given.
+            logger.error("%d messages could not be stored: %s", len(group), type(error).__name__)
+            STORE_FAILURES.inc()
+            if len(group) > 1 and isinstance(error, DataError | StatementError) and not _is_outage(error):
+                return [outcome for one in group for outcome in self._attempt([one])]
+            self.is_failing = True
+            return [None] * len(group)
+        self.is_failing = False
+        return stored
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database itself fails (gone, locked, full), which no smaller group would mend."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    return isinstance(error, OperationalError | InterfaceError)

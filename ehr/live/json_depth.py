@@ -1,0 +1,20 @@
+"""How deep JSON goes, found without parsing it."""
+
+import re
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+
+
+def depth_exceeds(document: bytes, limit: int) -> bool:
+    """Whether brackets outside strings are nested deeper than ``limit``, valid JSON or not."""
+    brackets = _STRING.sub(b"", document).translate(None, _NOT_BRACKETS)
+    depth = 0
+    for byte in brackets:
+        if byte in b"{[":
+            depth += 1
+            if depth > limit:
+                return True
+        else:
+            depth -= 1
+    return False

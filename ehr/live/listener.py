@@ -1,0 +1,206 @@
+"""The MLLP listener: many connections, pipelined messages, each answered when it is durable."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from core.settings import Settings
+from ehr.live.acknowledgement import NOT_STORED, TOO_LARGE, Header, acknowledgements
+from ehr.live.check import Checker, PeerNames
+from ehr.live.group_commit import GroupCommit
+from ehr.live.inbox import Received, Stored
+from ehr.live.metrics import (
+    ACKNOWLEDGE_SECONDS,
+    ACKNOWLEDGED,
+    BYTES_OUTSIDE_FRAMES,
+    CONNECTIONS,
+    CONNECTIONS_REFUSED,
+    MESSAGES_RECEIVED,
+)
+from ehr.live.mllp import Event, FrameDecoder, frame
+from ehr.live.tls import peer_names
+
+logger = logging.getLogger("cuff.live")
+_UNANSWERED_BYTES, _UNANSWERED_MESSAGES = 4 << 20, 1000  # of one connection, before it is read no further
+_SWEEP_SECONDS = 0.5
+
+
+class MllpListener:
+    """``async with`` a listening socket. ``port`` is the one that was bound."""
+
+    def __init__(self, settings: Settings, checker: Checker, commit: GroupCommit, tls: ssl.SSLContext | None = None) -> None:
+        self.settings, self.checker, self.commit, self._tls = settings, checker, commit, tls
+        self.connections: set[_Connection] = set()
+        self.port = 0
+        self.is_draining = False
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Errors: ``OSError`` for a port that is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            partial(_Connection, self), self.settings.listen_host, self.settings.mllp_port, ssl=self._tls, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def drain(self, seconds: float = 10) -> None:
+        """Take no more: answer what has arrived whole, then close every connection."""
+        self.is_draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.pause()
+        try:
+            await asyncio.wait_for(self.commit.drain(), seconds)
+        except TimeoutError:
+            logger.error("not everything was stored within %.0f s; it is not acknowledged", seconds)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self.connections):
+            connection.close()
+        deadline = time.monotonic() + seconds
+        while self.connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+
+    async def _sweep(self) -> None:
+        """Close what idles, cut what drips: one look at all of them, not a timer each."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            for connection in list(self.connections):
+                connection.look_at_the_clock(now)
+
+
+class _Connection(asyncio.Protocol):
+    """One peer."""
+
+    __slots__ = ("_decoder", "_frame_began", "_has_ended", "_is_paused", "_is_writing_paused", "_last_heard", "_listener",
+                 "_names", "_transport", "_unanswered", "_unanswered_bytes")  # fmt: skip
+
+    def __init__(self, listener: MllpListener) -> None:
+        self._listener = listener
+        self._decoder = FrameDecoder(listener.settings.mllp_max_frame_bytes)
+        self._transport: Any = None
+        self._names: PeerNames = None
+        self._frame_began: float | None = None
+        self._last_heard = time.monotonic()
+        self._unanswered = self._unanswered_bytes = 0
+        self._is_paused = self._is_writing_paused = self._has_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        listener = self._listener
+        if listener.is_draining or len(listener.connections) >= listener.settings.mllp_max_connections:
+            CONNECTIONS_REFUSED.inc()
+            self._transport.abort()
+            return
+        if listener.settings.listen_tls_client_ca is not None:
+            self._names = peer_names(transport.get_extra_info("peercert"))
+        listener.connections.add(self)
+        CONNECTIONS.set(len(listener.connections))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._listener.connections.discard(self)
+        CONNECTIONS.set(len(self._listener.connections))
+        self._end()
+
+    def data_received(self, data: bytes) -> None:
+        self._last_heard = time.monotonic()
+        for event in self._decoder.feed(data):
+            self._take(event)
+        if not self._decoder.is_inside:
+            self._frame_began = None
+        elif self._frame_began is None:
+            self._frame_began = self._last_heard
+        self._mind_the_load()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more and may still wait for answers."""
+        self._end()
+        self._has_ended = True
+        return self._unanswered > 0
+
+    def look_at_the_clock(self, now: float) -> None:
+        settings = self._listener.settings
+        if self._frame_began is not None and now - self._frame_began > settings.mllp_read_seconds:
+            self._end()
+            self.close()
+        elif now - self._last_heard > settings.mllp_idle_seconds and not self._unanswered:
+            self.close()
+
+    def pause(self) -> None:
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """The peer does not read its answers: it is not read either."""
+        self._is_writing_paused = True
+        self._mind_the_load()
+
+    def resume_writing(self) -> None:
+        self._is_writing_paused = False
+        self._mind_the_load()
+
+    def _end(self) -> None:
+        self._frame_began = None
+        if (event := self._decoder.end()) is not None and not self._listener.is_draining:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if event.kind in ("frame", "too_large"):
+            self._frame_began = None
+        elif event.kind == "outside":
+            BYTES_OUTSIDE_FRAMES.inc(len(event.content))
+        received, header = self._listener.checker.event(event, "mllp", self._names)
+        MESSAGES_RECEIVED.labels(received.feed, received.source_id).inc()
+        self._unanswered += 1
+        self._unanswered_bytes += len(received.content)
+        answer: Callable[[Stored | None], None] = partial(self._answer, event.kind, header, received, time.perf_counter())
+        self._listener.commit.submit(received, answer)
+        if event.kind == "too_large":
+            self.pause()
+
+    def _answer(self, kind: str, header: Header, received: Received, began: float, stored: Stored | None) -> None:
+        self._unanswered -= 1
+        self._unanswered_bytes -= len(received.content)
+        # Only a whole frame is answered; the peer sends again what never ended, and asked nothing between frames.
+        if kind in ("frame", "too_large") and not self._transport.is_closing():
+            reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
+            answers = acknowledgements(header, reject)
+            for answer in answers:
+                self._transport.write(frame(answer))
+                ACKNOWLEDGED.labels(_code(answer)).inc()
+            ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
+        if kind == "too_large" or (self._has_ended and not self._unanswered):
+            self.close()
+        elif self._is_paused:
+            self._mind_the_load()
+
+    def _mind_the_load(self) -> None:
+        if self._transport.is_closing() or self._listener.is_draining or self._has_ended:
+            return
+        is_loaded = (self._unanswered_bytes > _UNANSWERED_BYTES or self._unanswered > _UNANSWERED_MESSAGES
+                     or self._is_writing_paused)  # fmt: skip
+        if is_loaded and not self._is_paused:
+            self.pause()
+        elif not is_loaded and self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+
+def _code(answer: bytes) -> str:
+    """MSA-1 of an answer of ours."""
+    return answer.split(b"\r", 2)[1][4:6].decode("ascii", "replace")
