@@ -6,6 +6,8 @@ What comes out is what goes over the wire: one message in its frame, or what is 
 import random
 from collections.abc import Callable, Sequence
 
+from bench.feed import with_control_id
+
 VT, FS, CR = b"\x0b", b"\x1c", b"\r"
 CHARSETS = (b"ASCII", b"8859/1", b"8859/15", b"UNICODE UTF-8", b"UNICODE UTF-16", b"GB 18030-2000", b"BIG-5",
             b"ISO IR87", b"KLINGON", b"", b"\xff", b"ASCII~8859/1", b"unicode utf-8", b"8859/1^X")
@@ -21,9 +23,10 @@ Mutator = Callable[[Chance, bytes], bytes]
 
 
 def mutated_frame(messages: Sequence[bytes], number: int, seed: int) -> bytes:
-    """The ``number``-th mutated frame: one to three changes of a message, then of its frame in a quarter of them."""
+    """The ``number``-th mutated frame: one to three changes of a message that has a control id of its own, then, in
+    a quarter of them, one of its frame."""
     chance = random.Random(seed << 32 | number)
-    content = chance.choice(messages)
+    content = with_control_id(chance.choice(messages), number)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         content = chance.choice(CONTENT)(chance, content)
     framed = VT + content + FS + CR
@@ -152,8 +155,9 @@ def _leave_as_it_is(_chance: Chance, content: bytes) -> bytes:
 
 CONTENT: tuple[Mutator, ...] = (
     _flip_bits, _flip_bits, _flip_header_bit, _remove_slice, _repeat_slice, _insert_bytes, _cut_off, _change_field,
-    _change_field, _change_header_field, _swap_fields, _change_delimiters, _drop_segment, _repeat_segment, _shuffle_segments, _rename_segment,
-    _other_line_ends, _declare_charset, _encode_otherwise, _two_in_one, _envelope, _leave_as_it_is,
+    _change_field, _change_header_field, _swap_fields, _change_delimiters, _drop_segment, _repeat_segment,
+    _shuffle_segments, _rename_segment, _other_line_ends, _declare_charset, _encode_otherwise, _two_in_one, _envelope,
+    _leave_as_it_is,
 )  # fmt: skip
 
 
