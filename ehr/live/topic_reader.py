@@ -88,9 +88,13 @@ class TopicReader:
 
     def rewind(self) -> None:
         """Read again what was read since the last `keep`."""
-        if self._read:
-            self._read = {}
-            self._assign(self._assigned)
+        from confluent_kafka import TopicPartition
+
+        places = {place: self._assigned[place] for place in self._read}
+        if places and self._consumer is not None:
+            self._consumer.incremental_unassign([TopicPartition(*place) for place in places])
+            self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in places.items()])
+        self._read = {}
 
     def close(self) -> None:
         if self._consumer is not None:
@@ -130,21 +134,56 @@ class TopicReader:
             self._on_lost()
 
     def _look_for_partitions(self) -> None:
+        """Begin to read what is new, stop reading what is no more, and leave the rest in peace."""
         if time.monotonic() < self._look_at:
             return
         ids, partitions = self._describe()
         self._look_at = time.monotonic() + (_LOOK_SECONDS if ids else 0.5)
-        if partitions == set(self._assigned) and ids == self._ids:
+        other = {topic for topic, id_ in self._ids.items() if ids.get(topic) != id_}
+        gone = {place for place in self._assigned if place[0] in other or place not in partitions}
+        new = partitions - (set(self._assigned) - gone)
+        if not gone and not new:
             return
-        replaced = self._ids_before(ids)
-        self._ids, self._read = ids, {}
-        stored = self._stored()
-        from confluent_kafka import OFFSET_BEGINNING
-
-        self._assign({place: stored.get((self._key(place[0]), place[1]), OFFSET_BEGINNING) for place in partitions})
+        known = self._known_keys()
+        self._drop(gone)
+        self._ids = ids
+        self._begin(new)
+        replaced = {topic for topic, id_ in ids.items() if f"{topic}@{id_}" not in known
+                    and any(key.rpartition("@")[0] == topic for key in known)}  # fmt: skip
         if replaced:
             logger.warning("%s was made anew; it is read from its beginning", ", ".join(sorted(replaced)))
             self._on_lost()
+
+    def _known_keys(self) -> set[str]:
+        """Every incarnation of a topic that was read, ever or just now."""
+        with store_session(self._settings) as session:
+            stored = set(session.scalars(select(KafkaPosition.topic).distinct()))
+        return stored | {self._key(topic) for topic in self._ids}
+
+    def _drop(self, places: set[tuple[str, int]]) -> None:
+        from confluent_kafka import TopicPartition
+
+        for place in places:
+            del self._assigned[place]
+            self._read.pop(place, None)
+        if places and self._consumer is not None:
+            self._consumer.incremental_unassign([TopicPartition(*place) for place in places])
+
+    def _begin(self, places: set[tuple[str, int]]) -> None:
+        """Read partitions from where the ops database says, or from their beginning."""
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        if not places:
+            return
+        with store_session(self._settings) as session:
+            keys = [self._key(topic) for topic in self._ids]
+            rows = session.scalars(select(KafkaPosition).where(KafkaPosition.topic.in_(keys)))
+            stored = {(row.topic, row.partition): row.next_offset for row in rows}
+        begun = {place: stored.get((self._key(place[0]), place[1]), OFFSET_BEGINNING) for place in places}
+        if self._consumer is None:
+            self._consumer = Consumer(self._consumer_options)
+        self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in begun.items()])
+        self._assigned |= begun
 
     def _describe(self) -> tuple[dict[str, str], set[tuple[str, int]]]:
         """(id by topic, partitions) of those topics that are there."""
@@ -166,28 +205,6 @@ class TopicReader:
                 ids[topic] = str(described.topic_id)
                 partitions |= {(topic, each.id) for each in described.partitions}
         return ids, partitions
-
-    def _ids_before(self, ids: dict[str, str]) -> set[str]:
-        """Topics that were read under another id, and never under this one."""
-        with store_session(self._settings) as session:
-            known = set(session.scalars(select(KafkaPosition.topic).distinct()))
-        before = known | {self._key(topic) for topic in self._ids}
-        return {topic for topic, id_ in ids.items() if f"{topic}@{id_}" not in before
-                and any(key.rpartition("@")[0] == topic for key in before)}  # fmt: skip
-
-    def _stored(self) -> dict[tuple[str, int], int]:
-        with store_session(self._settings) as session:
-            keys = [self._key(topic) for topic in self._ids]
-            rows = session.scalars(select(KafkaPosition).where(KafkaPosition.topic.in_(keys)))
-            return {(row.topic, row.partition): row.next_offset for row in rows}
-
-    def _assign(self, offsets: dict[tuple[str, int], int]) -> None:
-        from confluent_kafka import Consumer, TopicPartition
-
-        if self._consumer is None:
-            self._consumer = Consumer(self._consumer_options)
-        self._assigned = dict(offsets)
-        self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
 
     def _key(self, topic: str) -> str:
         return f"{topic}@{self._ids[topic]}"
