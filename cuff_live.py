@@ -21,6 +21,24 @@ def listen(
     sys.exit(run_listener(cli_settings(), show.print_line, as_of=day(as_of)))
 
 
+@live.command(epilog="Example: cuff relay")
+def relay(
+    again: Annotated[int | None, typer.Option(
+        min=0, metavar="SEQUENCE", help="Owe Kafka again what has not landed, from this number of the inbox on, and exit; "
+        "a running relay then publishes it.")] = None,
+) -> None:  # fmt: skip
+    """Publish the inbox to Kafka, rejects to the dead letters, and take in hospitals' own topics; run it beside `listen`."""
+    settings = cli_settings()
+    if again is not None:
+        from ehr.live.relay import publish_again
+
+        show.print_line(f"{publish_again(settings, again)} entries and dead letters will be published again")
+        return
+    from ehr.live.serve_relay import run_relay
+
+    sys.exit(run_relay(settings, show.print_line))
+
+
 @live.command(epilog="Example: cuff feeds")
 def feeds(as_json: Json = False) -> None:
     """Each feed: alive, quiet as usual, silent or stuck; its rate, what waits, and what was refused and why."""

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -29,6 +30,9 @@ class Source(BaseModel):
     client_certificates: tuple[str, ...] = Field(
         (), description="common or DNS names of client certificates that may send as this source, where TLS is mutual"
     )
+    kafka_topic: str = Field("", description="the hospital's own topic, read by `cuff relay`; one message a record")
+    kafka_bootstrap: str = Field("", description="the hospital's own broker; default CUFF_KAFKA_BOOTSTRAP")
+    kafka_format: Literal["hl7v2", "fhir"] = Field("hl7v2", description="what is on that topic")
     authorities: dict[str, str] = Field(
         default_factory=dict, description="identifier system URI or PID-3.4 namespace/OID -> authority name"
     )

@@ -73,7 +73,7 @@ class _FhirDoor:
             return Response(status_code=200)
         if depth_exceeds(body, self._settings.fhir_max_depth):
             return _outcome(400, "too-costly", f"JSON deeper than {self._settings.fhir_max_depth} levels is not taken")
-        received = _judged(body, source)
+        received = judge_resource(body, source)
         MESSAGES_RECEIVED.labels("http", source.source_id).inc()
         stored = await self._stored(received)
         if stored is None:
@@ -132,7 +132,7 @@ class _FhirDoor:
         return await answered
 
 
-def _judged(body: bytes, source: Source) -> Received:
+def judge_resource(body: bytes, source: Source, feed: str = "http") -> Received:
     """A resource or bundle with the fault that keeps all of it out; what is inside a bundle is judged on landing."""
     kind, reject = "unknown", None
     try:
@@ -145,7 +145,7 @@ def _judged(body: bytes, source: Source) -> Received:
             kind = _known(named)
         else:
             reject = Reject("resource", "unknown", "resourceType", "no_resource_type", "there is no resourceType")
-    return Received(body, "fhir", source.source_id, "http", "resource", kind, partition_key=_partition(body), reject=reject)
+    return Received(body, "fhir", source.source_id, feed, "resource", kind, partition_key=_partition(body), reject=reject)
 
 
 def _known(resource_type: str) -> str:
