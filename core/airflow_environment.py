@@ -47,11 +47,10 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     environment = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if value is None:
-            continue
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
-        environment[f"CUFF_{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
+        # Nothing is told as well, or a child would read something in .env.
+        environment[f"CUFF_{name.upper()}"] = json.dumps(value) if isinstance(value, dict | None) else str(value)
     return environment
 
 

@@ -13,7 +13,8 @@ class Settings(BaseSettings):
     """Everything that can be set. ``.env.example`` documents each field; secrets are generated on first use."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CUFF_", env_file=PROJECT_ROOT / ".env", env_file_encoding="utf-8", extra="ignore"
+        env_prefix="CUFF_", env_file=PROJECT_ROOT / ".env", env_file_encoding="utf-8", extra="ignore",
+        env_parse_none_str="null",
     )
 
     var: Path = Field(PROJECT_ROOT / "var", description="where all state lives; may be deleted")

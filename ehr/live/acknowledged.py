@@ -49,13 +49,6 @@ def acknowledged(frame: bytes) -> Acknowledged | None:
     return Acknowledged(code, _field(fields[b"MSA"], 2), _text(condition[0]), _text(reason)[:_LONGEST_REASON])
 
 
-def control_id(message: bytes) -> bytes:
-    """MSH-10 as it stands; empty where there is no header that holds one."""
-    head = message[:4096].replace(b"\n", b"\r").split(b"\r", 1)[0]
-    fields = head.split(head[3:4]) if head.startswith(b"MSH") and len(head) > 4 else []
-    return fields[9] if len(fields) > 9 else b""
-
-
 def _field(fields: list[bytes], number: int) -> bytes:
     return fields[number] if len(fields) > number else b""
 

@@ -14,6 +14,7 @@ _CONDITIONS = {
     "no_msh": "100", "bad_delimiters": "100", "not_hl7": "100", "truncated": "100", "outside_frame": "100",
     "several_messages": "100", "no_message_type": "101", "no_control_id": "101", "no_patient_identifier": "101",
     "bad_message_time": "102", "charset_mismatch": "102", "control_id_reused": "205", "certificate_mismatch": "103",
+    "too_large": "102",
 }  # fmt: skip
 _CONDITION_NAMES = {
     "100": "Segment sequence error", "101": "Required field missing", "102": "Data type error",

@@ -14,7 +14,8 @@ from ssl import SSLContext
 from typing import Any, cast
 
 from core.errors import CuffError
-from ehr.live.acknowledged import Acknowledged, acknowledged, control_id
+from ehr.live.acknowledged import Acknowledged, acknowledged
+from ehr.live.acknowledgement import read_header
 
 _START, _END = b"\x0b", b"\x1c\r"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 5.0
@@ -118,7 +119,7 @@ class MllpSender:
             while (lane := fixed or min(lanes, key=lambda each: (each.is_full, each.load))).is_full:
                 self._room.clear()
                 await self._room.wait()
-            lane.take(Outgoing(content, control_id(content)))
+            lane.take(Outgoing(content, read_header(content).control_id))
         for lane in lanes:
             lane.end()
 

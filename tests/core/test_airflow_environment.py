@@ -12,4 +12,5 @@ def test_a_child_reads_the_same_settings(tmp_path, monkeypatch: pytest.MonkeyPat
                          listen_tls_key=tmp_path / "key.pem", s3_use_tls=False)
     for name, value in settings_environment(told).items():
         monkeypatch.setenv(name, value)
-    assert Settings(_env_file=None) == told
+    (tmp_path / ".env").write_text("CUFF_LANDING_DIR=/elsewhere\nCUFF_SEED=1\n")
+    assert Settings(_env_file=tmp_path / ".env") == told

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from ehr.live.acknowledged import acknowledged, control_id
+from ehr.live.acknowledged import acknowledged
 from ehr.live.send import MllpSender, SendError
 from tests.ehr.live.mllp_peer import Peer, answer
 
@@ -176,5 +176,3 @@ def test_acknowledgements_are_read():
     assert acknowledged(b"MSH|^~\\&|A\rMSA|XX|C7\r") is None
     assert acknowledged(b"") is None
     assert acknowledged(b"PID|1") is None
-    assert control_id(b"MSH#^~\\&#A#B#C#D#2026##ADT^A01#C#9") == b"C"
-    assert control_id(b"MSH") == b""
