@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ehr.live.json_depth import depth_exceeds
 
 _TEXT = st.text(alphabet='[]{}"\\a', max_size=6)
-_JSON = st.recursive(_TEXT | st.integers(0, 9), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3))
+_JSON = st.recursive(_TEXT | st.integers(0, 9),
+                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3))
 
 
 def _depth(document: object) -> int:
