@@ -20,6 +20,7 @@ from core.keys import key_bytes, seal
 from core.settings import Settings
 from core.store import Payload, store_session
 from ehr.archive import Archived, archive_file, open_archived
+from ehr.feed_hours import count_files
 from ehr.sources import DEFAULT_SOURCE, Source
 
 _PEEK_BYTES = 4096
@@ -181,6 +182,7 @@ def _register(
         session.flush()
         if new:
             session.execute(insert(InboxEntry), [{"payload_id": payload_id, "feed": "file"} for payload_id in new])
+        count_files(session, (written[payload_id] for payload_id in new), again)
     return list(waiting.values()), again
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from core.store import Alert, Payload, Quarantine, store_session
+from core.store import Alert, Payload, Quarantine, store_session, utc_now
+from ehr.ingest import ingest
 from ehr.live.expected import History, feed_rules
 from ehr.live.feed_alerts import watch_feeds
 from ehr.live.feeds import duration, hours_of_feeds, list_feeds
@@ -151,6 +152,17 @@ def test_one_outage_does_not_change_what_is_expected():
     received = {MONDAY_NOON - timedelta(weeks=week): 100 for week in range(1, 8) if week != 2}
     assert History(received, feed_rules("mllp")).expected(MONDAY_NOON) == 100
     assert History({}, feed_rules("mllp")).expected(MONDAY_NOON) is None
+
+
+def test_files_are_a_feed_too(settings, tmp_path):
+    for name in ("first", "second"):
+        path = tmp_path / "night" / f"{name}.hl7"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(f"MSH|^~\\&|SIM|ST|||20260101||ADT^A28|{name}|P|2.5.1\rPID|1||{name}^^^ST^MR\r".encode())
+        ingest(settings, [path.parent])
+    feed = the_feed(settings, utc_now())
+    assert (feed.source_id, feed.feed, feed.state) == ("default", "file", "alive")
+    assert (feed.received, feed.accepted, feed.repeated, feed.waiting) == (3, 2, 1, 0)
 
 
 def test_nothing_ever_came(settings):
