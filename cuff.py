@@ -46,7 +46,7 @@ def setup(
         show.print_line(f"secrets generated into .env: {', '.join(made)}" if made else "already set up")
 
 
-app.command(epilog="Example: cuff simulate --send mllp://127.0.0.1:2575 --rate 50 --since 2025-12-01")(simulate)
+app.command(epilog="Example: cuff simulate --send mllp://127.0.0.1:2575 --rate 50")(simulate)
 
 
 @app.command(epilog="Example: cuff ingest ../shared/data/fhir_bundles")
