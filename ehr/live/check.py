@@ -43,7 +43,7 @@ class Checker:
         if event.kind == "cut":
             # With its opening byte the reader, too, sees a frame that never ended.
             return self.hl7v2(START + event.content, feed, names), read_header(event.content)
-        content = event.content[:_KEPT_OF_A_LARGE_FRAME_BYTES]
+        content = event.content if event.kind == "outside" else event.content[:_KEPT_OF_A_LARGE_FRAME_BYTES]
         reject = _OUTSIDE if event.kind == "outside" else TOO_LARGE
         header = read_header(content) if event.kind == "too_large" else Header()
         source = self.sources[DEFAULT_SOURCE]
