@@ -25,6 +25,7 @@ class Held:
     reasons: tuple[str, ...]  # of its quarantine entries
     is_intact: bool  # the sealed bytes open, and are the ones its name was made of
     batch_id: int | None
+    size_bytes: int
 
 
 def payload_id(message: bytes) -> str:
@@ -39,11 +40,12 @@ def held(settings: Settings) -> dict[str, Held]:
         reasons: dict[str, list[str]] = {}
         for owner, reason in session.execute(select(Quarantine.payload_id, Quarantine.reason_code)):
             reasons.setdefault(owner, []).append(reason)
-        rows = session.execute(select(InboxEntry.payload_id, InboxEntry.content, Payload.state, Payload.batch_id)
+        rows = session.execute(select(InboxEntry.payload_id, InboxEntry.content, Payload.state, Payload.batch_id,
+                                      Payload.size_bytes)
                                .join(Payload, Payload.payload_id == InboxEntry.payload_id))  # fmt: skip
-        for owner, sealed, state, batch_id in rows:
+        for owner, sealed, state, batch_id, size in rows:
             is_intact = sealed is not None and payload_id(unseal(key, sealed, owner)) == owner
-            found[owner] = Held(state, tuple(sorted(reasons.get(owner, []))), is_intact, batch_id)
+            found[owner] = Held(state, tuple(sorted(reasons.get(owner, []))), is_intact, batch_id, size)
     return found
 
 
