@@ -9,6 +9,7 @@ import base64
 import hmac
 import os
 import secrets
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -54,15 +55,20 @@ def install_pseudonym_macro(connection: DuckDBPyConnection, key: bytes) -> None:
     )
 
 
+@lru_cache(maxsize=8)
+def _cipher(key: bytes) -> AESGCM:
+    return AESGCM(key)
+
+
 def seal(key: bytes, plain: bytes, context: str) -> bytes:
     """Encrypt ``plain``; ``context`` (e.g. the row's key) is authenticated, so that sealed bytes cannot be moved."""
     nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, context.encode())
+    return nonce + _cipher(key).encrypt(nonce, plain, context.encode())
 
 
 def unseal(key: bytes, sealed: bytes, context: str) -> bytes:
     """Decrypt what `seal` made. Errors: ``cryptography.exceptions.InvalidTag`` when key, bytes or context differ."""
-    return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
+    return _cipher(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
 
 
 def generate_secrets(env_file: Path) -> list[str]:

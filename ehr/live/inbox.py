@@ -2,28 +2,31 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
+from threading import Lock
 from typing import Any, Literal
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Table, insert, select, text
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import ArchiveError
-from core.feed_tables import FeedHour, InboxEntry, KafkaPosition
+from core.feed_tables import InboxEntry
 from core.keys import key_bytes, seal, unseal
 from core.settings import Settings
-from core.store import LedgerEntry, Payload, Quarantine, open_store, store_session, utc_now
+from core.store import Payload, store_session, utc_now
 from ehr.intake import LIVE
 from ehr.ledger import COUNTS
+from ehr.live.inbox_rows import InboxTables, Row
 from ehr.live.transport import Position
 from ehr.quarantine import quarantine_rows
 from ehr.records import Reject
 
-_IDS_AT_A_TIME = 500  # SQLite takes 999 parameters where it is old
-Row = dict[str, Any]
+# Faults of who sent it, not of the message: from the right sender the same bytes are taken.
+_OF_THE_SENDER = frozenset({"certificate_mismatch"})
+_OF_QUARANTINE = ("quarantine_id", "payload_id", "source_id", "unit", "type", "locator", "reason_code", "detail")
 
 
 @dataclass(frozen=True)
@@ -51,118 +54,119 @@ class Stored:
 
 
 class Inbox:
-    """Stores groups of messages. ``as_of``: business day of what arrives; None: the day of its arrival, UTC."""
+    """Stores groups of messages, over a connection of its own; a thread at a time. ``as_of``: business day of what
+    arrives; None: the day of its arrival, UTC."""
 
     def __init__(self, settings: Settings, as_of: date | None = None) -> None:
-        self._settings, self._as_of = settings, as_of
+        self._as_of = as_of
         self._key = key_bytes(settings.archive_key, "CUFF_ARCHIVE_KEY")
+        self._tables = InboxTables(settings)
+        self._lock = Lock()
 
     def store(self, group: Sequence[Received], positions: Sequence[Position] = ()) -> list[Stored]:
         """Make a group durable in one transaction, committed and synced on return.
 
         Errors: whatever the database raises; then nothing of the group is stored.
         """
-        try:
-            return self._store(group, positions)
-        except IntegrityError:  # another process stored the same bytes at this very moment; now they are known
-            return self._store(group, positions)
+        with self._lock:
+            try:
+                return self._store(group, positions)
+            except IntegrityError:  # another process stored the same bytes at this very moment; now they are known
+                return self._store(group, positions)
 
     def _store(self, group: Sequence[Received], positions: Sequence[Position]) -> list[Stored]:
-        engine = open_store(self._settings)
-        with engine.connect() as connection:
-            if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("begin immediate")  # not first reading, then finding another writer ahead
-            writing = _Writing(self._key, utc_now(), self._as_of)
-            stored = writing.judge(connection, group)
-            writing.write(connection, positions)
-            connection.commit()
+        try:
+            self._tables.begin()
+            writing = _Writing(self._tables, self._key, self._as_of)
+            stored = writing.judge(group)
+            writing.write(positions)
+            self._tables.commit()
+        except BaseException:
+            self._tables.close()
+            raise
         return stored
+
+    def close(self) -> None:
+        self._tables.close()
 
 
 class _Writing:
     """The rows of one transaction."""
 
-    def __init__(self, key: bytes, now: datetime, as_of: date | None) -> None:
-        self._key, self._now, self._as_of = key, now, as_of or now.date()
+    def __init__(self, tables: InboxTables, key: bytes, as_of: date | None) -> None:
+        self._tables, self._key, self._now = tables, key, utc_now()
+        self._time, self._day = tables.time(self._now), tables.day(as_of or self._now.date())
         self._payloads: list[Row] = []
         self._inbox: list[Row] = []
-        self._quarantine: list[Row] = []
+        self._quarantine: list[dict[str, Any]] = []
         self._ledger: list[Row] = []
         self._hours: dict[tuple[str, str], Counter[str]] = {}
 
-    def judge(self, connection: Connection, group: Sequence[Received]) -> list[Stored]:
+    def judge(self, group: Sequence[Received]) -> list[Stored]:
         """What becomes of each, in order; what it takes is left for `write`."""
         ids = [hashlib.sha256(received.content).hexdigest() for received in group]
-        known = _known(connection, ids)
-        holders = _holders(connection, {r.message_key for r in group if r.message_key and r.reject is None})
-        sequence = _next_sequences(connection, len(set(ids) - set(known)))
+        sequences = self._tables.sequences_of(ids)
+        rejects = self._tables.rejects_of(list(sequences)) if sequences else {}
+        known = {name: Stored("repeated", number, rejects.get(name)) for name, number in sequences.items()}
+        holders = self._tables.holders_of([r.message_key for r in group if r.message_key and r.reject is None])
+        sequence = self._tables.next_sequences(len(set(ids) - set(known)))
         stored: list[Stored] = []
         for received, payload_id in zip(group, ids, strict=True):
-            if payload_id in known:
-                earlier = known[payload_id]
-                outcome = Stored("repeated", earlier.inbox_sequence, earlier.reject)
-                self._count(received, payload_id, "duplicate")
-            else:
-                reject = received.reject
-                if reject is None and received.message_key:
-                    holder = holders.setdefault(received.message_key, payload_id)
-                    reject = None if holder == payload_id else _reused(received)
+            reject = received.reject
+            if reject is None and received.message_key and holders.setdefault(received.message_key, payload_id) != payload_id:
+                reject = _reused(received)
+            earlier = known.get(payload_id)
+            if earlier is None:
                 outcome = Stored("refused" if reject else "new", next(sequence), reject)
-                known[payload_id] = outcome
                 self._enter(received, payload_id, outcome)
+            elif reject is None and earlier.reject and earlier.reject.reason_code in _OF_THE_SENDER:
+                outcome = Stored("new", earlier.inbox_sequence)
+                self._take_after_all(received, payload_id, earlier.reject.reason_code)
+            else:
+                outcome = Stored("repeated", earlier.inbox_sequence, earlier.reject)
+                self._count(received, payload_id, received=1, duplicate=1)
+            known[payload_id] = outcome
             self._note_hour(received, outcome)
             stored.append(outcome)
         return stored
 
     def _enter(self, received: Received, payload_id: str, outcome: Stored) -> None:
-        self._payloads.append({
-            "payload_id": payload_id, "source_id": received.source_id, "format": received.format,
-            "name_sealed": seal(self._key, b"", payload_id), "size_bytes": len(received.content), "archive_name": LIVE,
-            "as_of": self._as_of, "received_at": self._now, "state": "quarantined" if outcome.reject else "received",
-        })  # fmt: skip
-        self._inbox.append({
-            "inbox_sequence": outcome.inbox_sequence, "payload_id": payload_id, "feed": received.feed,
-            # A refused message holds no control id: its sender may mend it and send it again.
-            "message_key": None if outcome.reject else received.message_key, "partition_key": received.partition_key,
-            "content": seal(self._key, received.content, payload_id), "arrived_at": self._now,
-        })  # fmt: skip
-        if outcome.reject:
+        reject = outcome.reject
+        self._payloads.append((
+            payload_id, received.source_id, received.format, seal(self._key, b"", payload_id), len(received.content), LIVE,
+            self._day, self._time, "quarantined" if reject else "received"))  # fmt: skip
+        # A refused message holds no control id: its sender may mend it and send it again.
+        self._inbox.append((
+            outcome.inbox_sequence, payload_id, received.feed, None if reject else received.message_key,
+            received.partition_key, seal(self._key, received.content, payload_id), self._time))  # fmt: skip
+        if reject:
             payload = Payload(payload_id=payload_id, source_id=received.source_id)
-            for row in quarantine_rows([payload], {payload_id: [outcome.reject]}):
-                self._quarantine.append({
-                    "quarantine_id": row.quarantine_id, "payload_id": payload_id, "source_id": row.source_id,
-                    "unit": row.unit, "type": row.type, "locator": row.locator, "reason_code": row.reason_code,
-                    "detail": row.detail,
-                })  # fmt: skip
-            self._count(received, payload_id, "quarantined")
+            for row in quarantine_rows([payload], {payload_id: [reject]}):
+                self._quarantine.append({name: getattr(row, name) for name in _OF_QUARANTINE})
+            self._count(received, payload_id, received=1, quarantined=1)
 
-    def _count(self, received: Received, payload_id: str, column: str) -> None:
-        counts = dict.fromkeys(COUNTS, 0) | {"received": 1, column: 1}
-        self._ledger.append({"payload_id": payload_id, "batch_id": None, "source_id": received.source_id,
-                             "unit": received.unit, "type": received.type, **counts})  # fmt: skip
+    def _take_after_all(self, received: Received, payload_id: str, reason_code: str) -> None:
+        self._tables.take_after_all(payload_id, received.message_key, reason_code, self._now)
+        self._count(received, payload_id, duplicate=1, quarantined=-1)  # landing counts it as received and accepted
+
+    def _count(self, of: Received, payload_id: str, **counts: int) -> None:
+        numbers = (counts.get(name, 0) for name in COUNTS)
+        self._ledger.append((payload_id, of.source_id, of.unit, of.type, *numbers, self._time))
 
     def _note_hour(self, received: Received, outcome: Stored) -> None:
         column = {"new": "accepted", "repeated": "repeated", "refused": "refused"}[outcome.outcome]
         self._hours.setdefault((received.source_id, received.feed), Counter()).update(["received", column])
 
-    def write(self, connection: Connection, positions: Sequence[Position]) -> None:
-        for table, rows in ((Payload, self._payloads), (InboxEntry, self._inbox), (Quarantine, self._quarantine),
-                            (LedgerEntry, self._ledger)):  # fmt: skip
-            if rows:
-                connection.execute(insert(_table(table)), rows)
+    def write(self, positions: Sequence[Position]) -> None:
+        self._tables.add("payloads", self._payloads)
+        self._tables.add("inbox", self._inbox)
+        self._tables.add_quarantine(self._quarantine)
+        self._tables.add("ledger", self._ledger)
         hour_at = self._now.replace(minute=0, second=0, microsecond=0)
-        for (source_id, feed), counted in self._hours.items():
-            counts = {name: counted[name] for name in ("received", "accepted", "repeated", "refused")}
-            key = {"source_id": source_id, "feed": feed, "hour_at": hour_at}
-            _upsert(connection, _table(FeedHour), key, counts, {"last_at": self._now})
-        write_positions(connection, positions, self._now)
-
-
-def write_positions(connection: Connection, positions: Iterable[Position], now: datetime) -> None:
-    """Move positions of Kafka partitions; the caller owns the transaction."""
-    for each in positions:
-        key = {"topic": each.topic, "partition": each.partition}
-        _upsert(connection, _table(KafkaPosition), key, {}, {"next_offset": each.next_offset, "moved_at": now})
+        for (source_id, feed), counts in sorted(self._hours.items()):
+            self._tables.add_hour(source_id, feed, hour_at, counts, self._now)
+        for position in positions:
+            self._tables.move(position, self._now)
 
 
 def read_content(settings: Settings, payload_id: str) -> bytes:
@@ -184,63 +188,6 @@ def unsealed_content(key: bytes, payload_id: str, sealed: bytes | None) -> bytes
     return content
 
 
-def _known(connection: Connection, payload_ids: Sequence[str]) -> dict[str, Stored]:
-    """What was stored before, with the reason where it was refused at the door."""
-    found: dict[str, Stored] = {}
-    unique = list(dict.fromkeys(payload_ids))
-    for start in range(0, len(unique), _IDS_AT_A_TIME):
-        some = unique[start:start + _IDS_AT_A_TIME]
-        rows = connection.execute(
-            select(InboxEntry.payload_id, InboxEntry.inbox_sequence, Quarantine.unit, Quarantine.type, Quarantine.locator,
-                   Quarantine.reason_code, Quarantine.detail)
-            .join(Payload, Payload.payload_id == InboxEntry.payload_id)
-            # A batch brought what was accepted here, even if landing then found a fault in it.
-            .outerjoin(Quarantine, (Quarantine.payload_id == InboxEntry.payload_id) & (Quarantine.state == "open")
-                       & (Payload.state == "quarantined") & Payload.batch_id.is_(None))
-            .where(InboxEntry.payload_id.in_(some))
-        )  # fmt: skip
-        for payload_id, sequence, *reject in rows:
-            found[payload_id] = Stored("repeated", sequence, Reject(*reject) if reject[0] is not None else None)
-    return found
-
-
-def _holders(connection: Connection, message_keys: set[str]) -> dict[str, str]:
-    """Message key -> the payload that was accepted under it."""
-    found: dict[str, str] = {}
-    keys = sorted(message_keys)
-    for start in range(0, len(keys), _IDS_AT_A_TIME):
-        rows = connection.execute(
-            select(InboxEntry.message_key, InboxEntry.payload_id)
-            .where(InboxEntry.message_key.in_(keys[start:start + _IDS_AT_A_TIME]))
-            .order_by(InboxEntry.inbox_sequence.desc())
-        )
-        found |= {row[0]: row[1] for row in rows}
-    return found
-
-
 def _reused(received: Received) -> Reject:
     return Reject(received.unit, received.type, "message 1 MSH-10", "control_id_reused",
                   "MSH-10 was used before by a message with other content")  # fmt: skip
-
-
-def _next_sequences(connection: Connection, number: int) -> Iterator[int]:
-    """Numbers for new entries. SQLite's writer is alone; Postgres hands them out."""
-    if connection.dialect.name == "sqlite":
-        last = connection.execute(text("select seq from sqlite_sequence where name = 'inbox'")).scalar() or 0
-        return iter(range(last + 1, last + 1 + number))
-    drawn = text("select nextval(pg_get_serial_sequence('inbox', 'inbox_sequence')) from generate_series(1, :number)")
-    return iter(sorted(connection.execute(drawn, {"number": number}).scalars()))
-
-
-def _upsert(connection: Connection, table: Table, key: Row, added: Row, replaced: Row) -> None:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table).values(key | added | replaced)
-    changes = {name: table.c[name] + statement.excluded[name] for name in added} | replaced
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changes))
-
-
-def _table(model: Any) -> Table:
-    table: Table = model.__table__
-    return table
