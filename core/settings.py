@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +90,18 @@ class Settings(BaseSettings):
     training_threads: int = Field(2, ge=1)
     bootstrap_samples: int = Field(500, ge=20, description="bootstrap resamples behind each 95% interval")
     retrain_cooldown_days: int = Field(7, ge=0, description="days of data after a drift retraining before the next")
+
+    @field_validator("landing_dir", "listen_tls_certificate", "listen_tls_key", "listen_tls_client_ca", mode="before")
+    @classmethod
+    def _no_path(cls, value: object) -> object:
+        """An empty variable is no path, least of all this folder."""
+        return None if value == "" else value
+
+    @field_validator("kafka_options", "kafka_source_options", mode="before")
+    @classmethod
+    def _no_options(cls, value: object) -> object:
+        """Compose can say ``null``, but not ``{}``."""
+        return {} if value is None else value
 
     @property
     def lake_dir(self) -> Path:

@@ -10,7 +10,7 @@ from deploy.generate_secrets import SECRETS, add_secrets
 from tests.deploy.compose import COMPOSE_FILE, compose_client, compose_file, run_config
 
 SERVICES = {
-    "postgres", "storage", "mlflow", "init",
+    "postgres", "storage", "kafka", "mlflow", "init", "listener", "relay", "consumer",
     "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer",
 }
 # What a service in Compose must be told otherwise than a process on one machine: where its neighbours and folders are.
@@ -64,11 +64,14 @@ def test_every_secret_is_required_wherever_it_stands():
 def test_nothing_is_published_beyond_loopback():
     services = compose_file()["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"airflow-api-server", "mlflow"}
-    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    assert set(published) == {"airflow-api-server", "mlflow", "listener"}
+    # The listener alone can be opened to a network, by a variable of its own.
+    loopback = {"listener": "${CUFF_LISTENER_ADDRESS:-127.0.0.1}:"}
+    for name, ports in published.items():
+        assert all(port.startswith(loopback.get(name, "127.0.0.1:")) for port in ports), name
     assert all("network_mode" not in service for service in services.values())
     assert compose_file()["networks"]["inside"] == {"internal": True}
-    for name in ("postgres", "storage"):
+    for name in ("postgres", "storage", "kafka", "consumer"):
         assert services[name]["networks"] == ["inside"]
 
 
@@ -82,6 +85,24 @@ def test_every_service_is_watched_and_waits_for_what_it_needs():
             assert how == {"condition": expected}, f"{name} on {needed}"
     for name in ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"):
         assert {"init", "airflow-api-server", "storage", "mlflow"} <= set(services[name]["depends_on"])
+
+
+def test_kafka_is_the_version_that_the_tests_run_and_makes_no_topic_by_itself():
+    kafka = compose_file()["services"]["kafka"]
+    version = re.search(r"<artifactId>kafka_2.13</artifactId>\s*<version>([\d.]+)<",
+                        (PROJECT_ROOT / "tests" / "kafka" / "pom.xml").read_text())
+    assert kafka["image"] == f"apache/kafka:{version[1]}"
+    assert kafka["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    said = compose_file()["x-cuff-environment"]
+    assert said["CUFF_TRANSPORT"] == "kafka"
+    assert f"PLAINTEXT://{said['CUFF_KAFKA_BOOTSTRAP']}" == kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_the_listener_needs_neither_kafka_nor_the_lake():
+    services = compose_file()["services"]
+    assert set(services["listener"]["depends_on"]) == {"init", "postgres"}
+    assert {"kafka", "init"} <= set(services["relay"]["depends_on"])
+    assert {"kafka", "storage", "init"} <= set(services["consumer"]["depends_on"])
 
 
 def test_our_containers_run_without_privileges_and_without_celery():
@@ -100,7 +121,10 @@ def test_every_field_of_settings_is_set_and_tunable_ones_default_to_the_same(set
     for name, field in Settings.model_fields.items():
         tunable = re.fullmatch(r"\$\{\w+:?-(.*)\}", said[f"CUFF_{name.upper()}"])
         if tunable:
-            assert tunable[1] == str(field.default), f"CUFF_{name.upper()} has another default in docker-compose.yml"
+            default = field.get_default(call_default_factory=True)
+            nothing = "" if default is None else "null" if default == {} else None
+            expected = str(default) if nothing is None else nothing
+            assert tunable[1] == expected, f"CUFF_{name.upper()} has another default in docker-compose.yml"
 
 
 def test_airflow_runs_with_the_settings_of_one_machine(settings):

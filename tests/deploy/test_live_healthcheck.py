@@ -1,0 +1,42 @@
+"""`deploy/healthcheck.py` asks the live door's processes whether they are ready."""
+
+import pytest
+
+from deploy.healthcheck import LIVE, live_status, main
+from ehr.live.status_server import start_status_server
+
+
+@pytest.fixture
+def missing() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def status(missing, monkeypatch):
+    server = start_status_server("127.0.0.1", 0, lambda: missing)
+    for variable, _default in LIVE.values():
+        monkeypatch.setenv(variable, str(server.port))
+    monkeypatch.delenv("CUFF_LISTEN_TLS_CERTIFICATE", raising=False)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("service", sorted(LIVE))
+def test_what_is_ready_is_healthy(service, status, missing):
+    assert main([service]) == 0
+    missing["kafka"] = "no acknowledgement"
+    assert main([service]) == 1
+    assert "no acknowledgement" in live_status(service)
+
+
+def test_what_does_not_answer_is_not_healthy(monkeypatch, capsys):
+    monkeypatch.setenv("CUFF_RELAY_PORT", "1")
+    assert main(["relay"]) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_where_certificates_are_wanted_a_greeting_is_enough(status, missing, monkeypatch):
+    monkeypatch.setenv("CUFF_LISTEN_TLS_CERTIFICATE", "/tls/chain.pem")
+    monkeypatch.setenv("CUFF_LISTEN_TLS_CLIENT_CA", "/tls/ca.pem")
+    missing["inbox"] = "the last commit failed"
+    assert main(["listener"]) == 0
