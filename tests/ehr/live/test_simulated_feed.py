@@ -15,9 +15,11 @@ from ehr.live.address import MllpAddress
 from ehr.live.feeds import list_feeds
 from ehr.live.inbox import read_content
 from ehr.live.play import play, with_rubbish
+from ehr.live.send import SendError
 from ehr.simulate import SimulationOptions, simulate_hospital
 from tests.browser.conftest import free_port
 from tests.conftest import make_settings
+from tests.ehr.live.certificates import Authority
 from tests.ehr.live.processes import cuff_process
 
 pytestmark = pytest.mark.slow
@@ -38,7 +40,7 @@ def messages_of(patients: int, **options) -> list[bytes]:
 def test_a_killed_listener_costs_nothing_but_repeats(door, tmp_path):
     messages = list(with_rubbish(messages_of(120), every=150))
     address, log, result = MllpAddress("127.0.0.1", door.mllp_port, False), tmp_path / "listener.log", []
-    sender = threading.Thread(target=lambda: result.append(play(messages, address, connections=3, window=4, rate=600)))
+    sender = threading.Thread(target=lambda: result.append(play(messages, address, connections=3, window=4, rate=100)))
     with cuff_process(door, "listen", port=door.mllp_port, log=log) as listener:
         sender.start()
         wait_for_entries(door, 100)
@@ -67,6 +69,30 @@ def test_a_killed_listener_costs_nothing_but_repeats(door, tmp_path):
     assert live.waiting == live.accepted > 0
     assert live.per_minute > 0
     assert feeds["default", "mllp"].quarantined == sum(feeds["default", "mllp"].top_reasons.values()) > 0
+
+
+def test_a_sender_shows_its_certificate_and_may_send_as_its_own_facility_alone(door, tmp_path):
+    authority = Authority(tmp_path)
+    (server, server_key), (engine, engine_key) = authority.issue("cuff.example"), authority.issue("engine.example")
+    sources = tmp_path / "sources.toml"
+    sources.write_text('[source.simulated]\nsending_facilities = ["SIMHOSP"]\nclient_certificates = ["engine.example"]\n'
+                       '[source.other]\nsending_facilities = ["OTHER"]\n')
+    house = door.model_copy(update={
+        "listen_tls_certificate": server, "listen_tls_key": server_key, "listen_tls_client_ca": authority.path,
+        "sources_file": sources})
+    messages = messages_of(20)
+    foreign = [message.replace(b"|SIMHOSP|", b"|OTHER|", 1) for message in messages[:3]]
+    address = MllpAddress.parse(f"mllps://127.0.0.1:{door.mllp_port}")
+    with cuff_process(house, "listen", port=door.mllp_port, log=tmp_path / "listener.log"):
+        done = play(messages + foreign, address, tls=address.client_context(authority.path, engine, engine_key))
+        with pytest.raises(SendError, match="took no message"):
+            play(messages, address, tls=address.client_context(authority.path), patience_seconds=0.3)
+        (tmp_path / "stranger").mkdir()
+        stranger = Authority(tmp_path / "stranger")
+        with pytest.raises(SendError, match="certificate verify failed"):
+            play(messages, address, tls=address.client_context(stranger.path, engine, engine_key), patience_seconds=0.3)
+    assert (done.sent, done.rejected) == (len(messages) + 3, 3)
+    assert all("certificate_mismatch" in reason for reason in done.reasons if reason.startswith("AR"))
 
 
 def wait_for_entries(settings: Settings, number: int) -> None:
