@@ -136,14 +136,20 @@ def read_lake(
 @contextmanager
 def write_lake(settings: Settings, catalogs: tuple[str, ...] = ("clinical",)) -> Iterator[DuckDBPyConnection]:
     """A writing connection. Errors: `LakeBusyError` when another writer does not finish within the time-out."""
-    with writer_lock(settings):
-        connection = connect(settings)
-        try:
-            for catalog in catalogs:
-                attach(connection, settings, catalog, read_only=False)
-            yield connection
-        finally:
-            connection.close()
+    with writer_lock(settings), locked_lake(settings, catalogs) as connection:
+        yield connection
+
+
+@contextmanager
+def locked_lake(settings: Settings, catalogs: tuple[str, ...] = ("clinical",)) -> Iterator[DuckDBPyConnection]:
+    """A writing connection for whoever holds `writer_lock` already, to do something else while this one opens."""
+    connection = connect(settings)
+    try:
+        for catalog in catalogs:
+            attach(connection, settings, catalog, read_only=False)
+        yield connection
+    finally:
+        connection.close()
 
 
 @contextmanager

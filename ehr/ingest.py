@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from core.errors import InputError
-from core.lake import write_lake
+from core.lake import locked_lake, writer_lock
 from core.settings import Settings
 from core.store import Payload, open_store, utc_now
 from ehr import landing
@@ -84,13 +84,13 @@ class _Run:
         self.unreadable = 0
 
     def take_in(self, files: Sequence[Path]) -> None:
-        with ingesting_alone(self.settings), write_lake(self.settings) as lake:
+        with ingesting_alone(self.settings), writer_lock(self.settings), self._archiving(files) as groups, \
+                locked_lake(self.settings) as lake:  # fmt: skip
             landing.create_raw_tables(lake)
-            sweep_partials(self.settings)
             completed = complete_landed(self.settings, lake)
             batch: BatchRun | None = None
             self.tell("archiving", 0, len(files))
-            for arrivals in self._arriving(files, completed):
+            for arrivals in self._arriving(groups, completed):
                 if arrivals and batch is None:
                     batch = BatchRun(self.settings, lake, self.sources, open_batch(self.settings, self.as_of))
                 if batch is not None:
@@ -112,28 +112,32 @@ class _Run:
     def _done(self) -> int:
         return len(self.arrivals) + len(self.again)
 
-    def _arriving(self, files: Sequence[Path], completed: set[str]) -> Iterator[list[Arrival]]:
-        """Group after group, archived and written down. One thread archives ahead while the groups before are read."""
-        seen: set[str] = set()
+    @contextmanager
+    def _archiving(self, files: Sequence[Path]) -> Iterator[list[list[Future[Delivered]]]]:
+        """Groups of files on their way into the archive: one thread works ahead, also while the lake opens."""
+        sweep_partials(self.settings)
         with ThreadPoolExecutor(1, thread_name_prefix="archive") as archivist:
-            groups = [[(file, archivist.submit(deliver, self.settings, file)) for file in group]
-                      for group in in_groups(files)]  # fmt: skip
             try:
-                for group in groups:
-                    delivered = [item for _file, future in group if (item := self._delivered(future)) is not None]
-                    arrivals, again = register(self.settings, delivered, self.sources, self.source_id, self.as_of)
-                    # A file that a killed run had landed is this delivery, not a second one; likewise within the run.
-                    for payload in again:
-                        if payload.payload_id in completed and payload.payload_id not in seen:
-                            seen.add(payload.payload_id)
-                        else:
-                            self.again.append(payload)
-                    self.again += [a.payload for a in arrivals if a.payload.payload_id in seen]
-                    arrivals = [a for a in arrivals if a.payload.payload_id not in seen]
-                    seen |= {a.payload.payload_id for a in arrivals}
-                    yield arrivals
+                yield [[archivist.submit(deliver, self.settings, file) for file in group] for group in in_groups(files)]
             finally:
                 archivist.shutdown(cancel_futures=True)
+
+    def _arriving(self, groups: list[list[Future[Delivered]]], completed: set[str]) -> Iterator[list[Arrival]]:
+        """Group after group, archived and written down."""
+        seen: set[str] = set()
+        for group in groups:
+            delivered = [item for future in group if (item := self._delivered(future)) is not None]
+            arrivals, again = register(self.settings, delivered, self.sources, self.source_id, self.as_of)
+            # A file that a killed run had landed is this delivery, not a second one; likewise within the run.
+            for payload in again:
+                if payload.payload_id in completed and payload.payload_id not in seen:
+                    seen.add(payload.payload_id)
+                else:
+                    self.again.append(payload)
+            self.again += [a.payload for a in arrivals if a.payload.payload_id in seen]
+            arrivals = [a for a in arrivals if a.payload.payload_id not in seen]
+            seen |= {a.payload.payload_id for a in arrivals}
+            yield arrivals
         yield left_over(self.settings, seen)
 
     def _delivered(self, future: Future[Delivered]) -> Delivered | None:

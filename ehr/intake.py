@@ -25,7 +25,7 @@ from ehr.sources import DEFAULT_SOURCE, Source
 
 _PEEK_BYTES = 4096
 _HL7_HEADS = (b"MSH", b"FHS", b"BHS", b"\x0bMSH")
-_FIRST_GROUP_BYTES, _GROUP_BYTES = 16 << 20, 256 << 20
+_FIRST_GROUP_BYTES, _GROUP_BYTES = 64 << 20, 512 << 20
 _FILES_IN_A_GROUP = 5000
 _IDS_AT_A_TIME = 500  # SQLite takes 999 parameters where it is old
 LIVE = "inbox"  # `Payload.archive_name` of what arrived live

@@ -25,7 +25,12 @@ from ehr.sources import Source
 from ehr.units import unit_pattern
 
 _SQL = Path(__file__).parent / "sql"
-_STEPS = ("targets", "outcome", "patients", "encounters", "observations", "conditions", "medications")
+# In this order; a step is left out where no resource of its types came.
+_STEPS: dict[str, set[str]] = {
+    "targets": set(), "outcome": set(), "patients": {"Patient"}, "encounters": {"Encounter"},
+    "observations": {"Observation"}, "conditions": {"Condition"},
+    "medications": {"Medication", "MedicationRequest", "MedicationStatement"},
+}  # fmt: skip
 _STATEMENTS = {name: (_SQL / f"{name}.sql").read_text() for name in ("macros", *_STEPS, "deletions")}
 # Landing table -> the resource type of a row, in SQL, and how a deleted record shows.
 FACT_TABLES = {
@@ -170,8 +175,15 @@ class FhirReader:
         self._cut_down()
 
     def _cut_down(self) -> None:
-        for step in _STEPS:
-            self._connection.execute(_STATEMENTS[step])
+        # Every statement names the large side of a join first. The optimizer, guessing, would build on it instead.
+        self._connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
+        came: set[str] = set()
+        for step, types in _STEPS.items():
+            if not types or types & came:
+                self._connection.execute(_STATEMENTS[step])
+            if step == "outcome":
+                came = {row[0] for row in self._connection.execute("select distinct type from typed").fetchall()}
+        self._connection.execute("reset disabled_optimizers")
         self._keep_identities(self._identities())
         self._connection.execute("drop view incoming")
         for table in ("lines", "document_rows", "exact_incoming"):

@@ -44,11 +44,12 @@ create or replace temp macro time_flags(text) as
 
 -- What text may pass. A name typed where a code, a unit or a number belongs has none of these shapes, save a single
 -- word in a code: systems whose codes are free text are for the integrator to find (`cuff quarantine` cannot).
+-- Lengths are asked apart: counted within the pattern they cost three times as much.
 create or replace temp macro code_shaped(text) as
-    case when regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/^:+*%]{0,63}') then text end;
+    case when length(text) <= 64 and regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/^:+*%]*') then text end;
 
 create or replace temp macro system_shaped(text) as
-    case when regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/:#?=&%~]{0,199}') then text end;
+    case when length(text) <= 200 and regexp_full_match(text, '[A-Za-z0-9][A-Za-z0-9.\-_/:#?=&%~]*') then text end;
 
 -- Of the value sets that FHIR requires for the statuses that are kept (and R5's words for them).
 create or replace temp macro status_of(text) as
