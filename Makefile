@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 
 export PYTHONDONTWRITEBYTECODE := $(PYTHONDONTWRITEBYTECODE)
 
-.PHONY: help setup demo test test-fast bench lint format lock up clean
+.PHONY: help setup demo test test-fast bench chaos lint format lock up clean
 help:            ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -33,6 +33,10 @@ endif
 
 test-fast: setup ## the small, fast tests only
 	$(BIN)/python -m pytest -m 'not slow and not airflow and not browser and not postgres and not kafka' $(PYTEST_ARGS)
+
+# CUFF_CHAOS_SIZE=small for a quick look; CHAOS_ARGS="kills" chooses. An hour and more in full, on two cores.
+chaos: setup     ## the live door under kills, failing disks, mutated messages, slow neighbours
+	$(BIN)/python -m bench.chaos $(CHAOS_ARGS)
 
 bench: setup     ## a table of ratios, each measured against a peer in the same run
 	$(BIN)/python -m bench $(BENCH_ARGS)

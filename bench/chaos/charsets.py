@@ -41,7 +41,8 @@ class Sent:
 
 def messages(number: int, seed: int) -> list[Sent]:
     """Each combination of declaration and writing in turn, with a name of random letters."""
-    chance, made = random.Random(seed), []
+    chance = random.Random(seed)
+    made: list[Sent] = []
     pairs = [(declared, written) for declared in DECLARED for written in WRITTEN]
     while len(made) < number:
         declared, written = pairs[len(made) % len(pairs)]

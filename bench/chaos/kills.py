@@ -33,6 +33,7 @@ from core.settings import Settings
 from ehr.live.acknowledged import Acknowledged
 from ehr.live.play import person_of, with_rubbish
 from ehr.live.send import MllpSender, Outgoing, SendSummary
+from tests.kafka.broker import Broker, find_jars, own_broker
 
 SIZES: dict[Size, tuple[int, int]] = {"small": (6, 300), "full": (300, 20_000)}  # kills, messages
 CONNECTIONS, SEED = 8, 9
@@ -72,18 +73,17 @@ class BrokerVictim:
 
     name = "broker"
 
-    def __init__(self, broker: "object") -> None:
-        self.broker = broker
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
     def start(self) -> None:
-        self.broker.start(_READY_SECONDS)  # type: ignore[attr-defined]
+        self._broker.start(_READY_SECONDS)
 
     def is_up(self) -> bool:
-        process = self.broker.process  # type: ignore[attr-defined]
-        return process is not None and process.poll() is None
+        return self._broker.process is not None and self._broker.process.poll() is None
 
     def kill(self) -> None:
-        self.broker.kill()  # type: ignore[attr-defined]
+        self._broker.kill()
 
 
 @dataclass
@@ -190,11 +190,7 @@ def hospital(number: int) -> list[bytes]:
     return list(with_rubbish(found, every=100))[:number]
 
 
-def _broker(stack: ExitStack) -> "tuple[object | None, str]":
-    try:
-        from tests.kafka.broker import find_jars, own_broker
-    except ImportError as error:
-        return None, str(error)
+def _broker(stack: ExitStack) -> tuple[Broker | None, str]:
     jars, why = find_jars()
     return (stack.enter_context(own_broker(jars)), "") if jars is not None else (None, why)
 
@@ -212,7 +208,7 @@ def _sender(house: House, heard: Callable[[Outgoing, Acknowledged], None] | None
                       ack_timeout_seconds=5, patience_seconds=_READY_SECONDS)  # fmt: skip
 
 
-def _play_in_storm(house: House, broker: "object | None", messages: Sequence[bytes],
+def _play_in_storm(house: House, broker: Broker | None, messages: Sequence[bytes],
                    kills: int) -> tuple[Storm, dict[bytes, str], SendSummary]:
     victims: list[Victim] = [CommandVictim(house, "listen"), CommandVictim(house, "consume")]
     if broker is not None:

@@ -48,13 +48,13 @@ class Tally:
 
 
 def pieces(stream: bytes) -> Pieces:
-    """Cut at VT and FS, as MLLP says."""
+    """Cut at VT and FS CR, as MLLP says; what ends in any other way is cut."""
     found = Pieces()
     before, *begun = stream.split(VT)
     found.strays.append(before)
     for piece in begun:
-        content, end, behind = piece.partition(FS)
-        if end:
+        content, _end, behind = piece.partition(FS)
+        if behind.startswith(b"\r"):
             found.frames.append(content)
         else:
             found.cut.append(VT + content)
