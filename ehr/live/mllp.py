@@ -1,20 +1,19 @@
 """MLLP framing, without a socket: bytes in, frames out (HL7 Minimal Lower Layer Protocol, release 1).
 
-A block is VT, the message, FS CR. What else stands on the wire is told as well, so that nothing is unaccounted for.
+A block is VT, the message, FS CR, and nothing else ends one: half a message before a stray FS must not pass for a whole.
+What else stands on the wire is told as well, so that nothing is unaccounted for.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 START, END, CARRIAGE_RETURN = b"\x0b", b"\x1c", b"\r"
 _LARGEST_STRAY_BYTES = 64 << 10
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """``frame``: a whole message. ``cut``: one whose end never came. ``outside``: bytes between frames, white space left
-    out. ``too_large``: a frame over the cap; ``content`` is its beginning, and nothing can be read after it."""
+    out. ``too_large``: a frame over the cap; ``content`` is its beginning, and nothing is read after it."""
 
     kind: Literal["frame", "cut", "outside", "too_large"]
     content: bytes
@@ -23,11 +22,13 @@ class Event:
 class FrameDecoder:
     """Gives the same events for the same bytes, however they were cut into pieces, strays over 64 KiB excepted."""
 
+    __slots__ = ("_held", "_is_inside", "_is_over", "_max_bytes", "_searched")
+
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held = bytearray()
         self._searched = 0
-        self._is_inside = False
+        self._is_inside = self._is_over = False
 
     @property
     def is_inside(self) -> bool:
@@ -40,11 +41,10 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Take bytes of the wire; the events they complete."""
+        if self._is_over:
+            return
         self._held += data
-        while True:
-            event = self._inside() if self._is_inside else self._outside()
-            if event is None:
-                return
+        while (event := self._inside() if self._is_inside else self._outside()) is not None:
             if event.content or event.kind != "outside":
                 yield event
 
@@ -54,7 +54,7 @@ class FrameDecoder:
         self._held.clear()
         self._searched, self._is_inside = 0, False
         if was_inside:
-            return Event("cut", content)
+            return Event("cut", content.removesuffix(END))
         return Event("outside", stray) if (stray := _stray(content)) else None
 
     def _outside(self) -> Event | None:
@@ -74,29 +74,27 @@ class FrameDecoder:
         return Event("outside", _stray(content))
 
     def _inside(self) -> Event | None:
-        end = self._held.find(END, self._searched)
-        again = self._held.find(START, self._searched, end if end >= 0 else len(self._held))
+        held = self._held
+        end = held.find(END, self._searched)
+        again = held.find(START, self._searched, end if end >= 0 else len(held))
         if again >= 0:  # a new block begins: the one before never ended
-            content = bytes(self._held[:again])
-            del self._held[:again + 1]
-            self._searched = 0
-            return self._sized("cut", content)
-        if end >= 0:
-            content = bytes(self._held[:end])
-            del self._held[:end + 1]  # the CR that belongs to it is white space between frames
-            self._searched, self._is_inside = 0, False
-            return self._sized("frame", content)
-        self._searched = len(self._held)
-        if len(self._held) > self._max_bytes:
-            return self._sized("cut", bytes(self._held))
-        return None
+            return self._take("cut", again, again + 1, is_inside=True)
+        if end >= 0 and end + 1 < len(held):
+            is_whole = held[end + 1] == CARRIAGE_RETURN[0]
+            return self._take("frame" if is_whole else "cut", end, end + 1 + is_whole, is_inside=False)
+        self._searched = end if end >= 0 else len(held)
+        return self._take("cut", self._searched, len(held), is_inside=False) if self._searched > self._max_bytes else None
 
-    def _sized(self, kind: Literal["frame", "cut"], content: bytes) -> Event:
-        if len(content) <= self._max_bytes:
-            return Event(kind, content)
-        self._held.clear()
-        self._searched, self._is_inside = 0, False
-        return Event("too_large", content[:self._max_bytes])
+    def _take(self, kind: Literal["frame", "cut"], length: int, through: int, is_inside: bool) -> Event:
+        if length > self._max_bytes:
+            content = bytes(self._held[:self._max_bytes])
+            self._held.clear()
+            self._searched, self._is_inside, self._is_over = 0, False, True
+            return Event("too_large", content)
+        content = bytes(self._held[:length])
+        del self._held[:through]
+        self._searched, self._is_inside = 0, is_inside
+        return Event(kind, content)
 
 
 def frame(message: bytes) -> bytes:
