@@ -9,7 +9,7 @@ from ehr.live.address import MllpAddress
 from ehr.live.send import MllpSender, SendSummary
 
 RUBBISH_EVERY = 1500  # a wrong number dialled once in so many messages
-_FIRST_RUBBISH = 40
+_FIRST_RUBBISH = 10
 # Frames that hold no HL7 at all: another protocol, another format, a header that ends before it says anything.
 _RUBBISH = ("GET /status?try={number} HTTP/1.1\r\nHost: hospital\r\n\r\n", '{{"status": "ping", "try": {number}}}',
             "MSH|^~\\&|{number}", "\x00\x01\x02 {number}", "ping {number}\r")
