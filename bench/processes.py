@@ -19,6 +19,10 @@ from core.settings import PROJECT_ROOT, Settings, load_settings
 
 CUFF = (sys.executable, "-c", "import cuff; cuff.main()")
 _LAST_LINES = 40
+# Where nothing compiled may be written beside the sources, each start would compile all of them again.
+_COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cuff" / "compiled")}
+_ENVIRONMENT = {"PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1", **_COMPILED}
 _SECRETS = ("PSEUDONYM_SECRET", "VAULT_KEY", "ARCHIVE_KEY")
 
 
@@ -42,7 +46,7 @@ class Server:
         self.name, self.said = name, []  # type: tuple[str, list[str]]
         self._ready, self._is_ready = ready, threading.Event()
         self.process = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1"} | (environment or {}),
+            command, env=os.environ | _ENVIRONMENT | (environment or {}),
             text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=PROJECT_ROOT)  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -143,7 +147,7 @@ class House:
 
     def run(self, *command: str, seconds: float = 600) -> str:
         """``cuff COMMAND`` to its end; what it printed. Errors: ``RuntimeError`` with its last words when it failed."""
-        done = subprocess.run((*CUFF, *command), env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)} | self.environment,
+        done = subprocess.run((*CUFF, *command), env=os.environ | _ENVIRONMENT | self.environment,
                               capture_output=True, text=True, timeout=seconds, cwd=PROJECT_ROOT)  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"cuff {' '.join(command)} failed ({done.returncode}): {done.stderr[-800:]}")

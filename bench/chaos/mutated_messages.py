@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from bench.chaos.evidence import held, ledger, payload_id, unbalanced, waiting
 from bench.chaos.figure import Figure, Size
-from bench.chaos.mutations import FS, VT, mutated_frame
+from bench.chaos.mutations import CR, FS, VT, mutated_frame
 from bench.chaos.wire import Wire, code_of, control_id_of
 from bench.feed import frame, sound_messages
 from bench.processes import House, Server
