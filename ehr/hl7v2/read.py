@@ -32,6 +32,8 @@ SourceFor = Callable[[str | None], Source]
 Rows = dict[str, list[dict[str, Any]]]
 _RESULT_TYPES = frozenset({"ORU", "ORU^R01", "ORU^R03", "ORU^R30", "ORU^R31", "ORU^R32", "ORU^R40"})
 _UNKNOWN = "unknown"
+_MOST_LINES = 100_000  # of a message; as segments, more of them would take gigabytes
+_TOO_MANY_SEGMENTS = ("too_many_segments", f"the message has more than {_MOST_LINES} segments")
 
 
 def parse_payload(data: bytes, source_for: SourceFor, payload: PayloadRef, pseudonym_key: bytes) -> ParsedPayload:
@@ -98,6 +100,9 @@ class Judged:
 
 def judge_message(content: bytes, source_for: SourceFor, pseudonym_key: bytes) -> Judged:
     """Read one message as far as its faults show, without making rows of it. Never raises for what the bytes hold."""
+    if content.count(b"\r") > _MOST_LINES or content.count(b"\n") > 10 * _MOST_LINES:  # a line feed may stand in a text
+        reject = Reject("message", _UNKNOWN, "message 1", *_TOO_MANY_SEGMENTS)
+        return Judged(_UNKNOWN, source_for(_facility(content)), reject=reject)
     framed = list(split_messages(content))
     source = source_for(_facility(framed[0].content) if framed else None)
     if len(framed) != 1:
@@ -146,6 +151,8 @@ class _Reader:
     def judge(self, framed: FramedMessage) -> "_Usable | None":
         """What rows can be made of; None when the type is not handled. Every fault of a message shows here, so the door
         and the lake refuse the same. Errors: `CharsetError`, `MessageError`."""
+        if framed.content.count(b"\r") > _MOST_LINES:
+            raise MessageError(_TOO_MANY_SEGMENTS[0], "", _TOO_MANY_SEGMENTS[1])
         try:
             text = decode(framed.content, self.source.default_charset)
         except CharsetError:

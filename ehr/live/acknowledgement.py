@@ -2,17 +2,20 @@
 
 import itertools
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from ehr.hl7v2.framing import split_messages
 from ehr.records import Reject
 
 _NUMBERS = itertools.count(1)
+_LARGEST_HEADER_BYTES = 8192
 _PROCESS = secrets.token_hex(4).upper()
 # HL7 table 0357 for our reasons; every other reason is 207, a fault told by its text.
 _CONDITIONS = {
-    "no_msh": "100", "bad_delimiters": "100", "not_hl7": "100", "truncated": "100", "outside_frame": "100",
-    "several_messages": "100", "no_message_type": "101", "no_control_id": "101", "no_patient_identifier": "101",
+    "no_msh": "100", "bad_delimiters": "100", "truncated": "100", "outside_frame": "100",
+    "several_messages": "100", "too_many_segments": "100", "no_message_type": "101", "no_control_id": "101",
+    "no_patient_identifier": "101",
     "bad_message_time": "102", "charset_mismatch": "102", "control_id_reused": "205", "certificate_mismatch": "103",
     "too_large": "102",
 }  # fmt: skip
@@ -29,7 +32,8 @@ _MENDS = {
     "control_id_reused": "give a changed message a number of its own",
     "certificate_mismatch": "send from the facility that the certificate belongs to",
 }  # fmt: skip
-UNUSABLE_HEADER = frozenset({"no_msh", "bad_delimiters", "not_hl7", "several_messages", "certificate_mismatch"})
+UNUSABLE_HEADER = frozenset({"no_msh", "bad_delimiters", "no_message_type", "no_control_id", "several_messages",
+                             "certificate_mismatch"})  # fmt: skip
 NOT_STORED = Reject("message", "unknown", "", "not_stored", "the message cannot be stored now; send it again")
 TOO_LARGE = Reject("message", "unknown", "", "too_large", "the frame is larger than this listener takes")
 
@@ -54,10 +58,20 @@ class Header:
     def is_enhanced(self) -> bool:
         return bool(self.accept or self.application)
 
+    def in_ascii(self) -> "Header":
+        """Without the names that are not ASCII, for a message whose bytes are not what MSH-18 says."""
+        def kept(names: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+            return (names[0] if names[0].isascii() else b"", names[1] if names[1].isascii() else b"")
+
+        return replace(self, sender=kept(self.sender), receiver=kept(self.receiver))
+
 
 def read_header(content: bytes) -> Header:
     """MSH of a message, never decoded. A header that cannot be read gives an empty one."""
-    head = content[:8192].lstrip(b"\xef\xbb\xbf\r\n \t").replace(b"\n", b"\r").split(b"\r", 1)[0]
+    start = content[:_LARGEST_HEADER_BYTES].lstrip(b"\xef\xbb\xbf\r\n \t")
+    if not start.startswith(b"MSH"):  # a batch envelope may stand before it
+        start = next((message.content for message in split_messages(start)), b"")
+    head = start.replace(b"\n", b"\r").split(b"\r", 1)[0]
     separator = head[3:4]
     if not head.startswith(b"MSH") or not separator or separator.isalnum() or separator.isspace():
         return Header()
@@ -79,13 +93,14 @@ def acknowledgements(header: Header, reject: Reject | None, now: datetime | None
     outcome = "A" if reject is None else "R" if reject.reason_code in UNUSABLE_HEADER | _NOT_TAKEN else "E"
     if not header.is_enhanced:
         return [_answer(header, "A" + outcome, reject, now)]
-    # The commit acknowledgement tells that it is safe, which a quarantined message is too.
-    committed = "A" if outcome == "E" else outcome
     answers = []
+    is_application_told = _is_wanted(header.application or b"NE", outcome)
+    # A quarantined message is safe as well, so its commit is acknowledged; where no application acknowledgement will tell
+    # of the fault, this one does.
+    committed = "A" if outcome == "E" and is_application_told else outcome
     if _is_wanted(header.accept or b"NE", committed):
         answers.append(_answer(header, "C" + committed, reject if committed != "A" else None, now))
-    # Who asked for no commit acknowledgement learns of a refusal from the application's.
-    if (outcome != "R" or not answers) and _is_wanted(header.application or b"NE", outcome):
+    if is_application_told and not (answers and outcome == "R"):  # nothing was taken that an application could answer
         answers.append(_answer(header, "A" + outcome, reject, now))
     return answers
 
@@ -101,13 +116,17 @@ def _is_wanted(condition: bytes, outcome: str) -> bool:
 
 
 def _answer(header: Header, code: str, reject: Reject | None, now: datetime | None) -> bytes:
-    at = (now or datetime.now(UTC)).strftime("%Y%m%d%H%M%S+0000").encode()
+    if reject is not None and reject.reason_code == "charset_mismatch":
+        header = header.in_ascii()
+    delimiters = header.separator + header.encoding
+    at = (now or datetime.now(UTC)).strftime("%Y%m%d%H%M%S").encode() + (b"" if b"+" in delimiters else b"+0000")
     join, part = header.separator.join, header.encoding[:1]
     kind = part.join([b"ACK", header.event, b"ACK"]) if header.event else b"ACK"
     number = f"CUFF{_PROCESS}{next(_NUMBERS)}".encode()
     msh = join([b"MSH", header.encoding, *header.receiver, *header.sender, at, b"", kind, number, header.processing,
                 header.version, b"", b"", b"", b"", b"", header.charset]).rstrip(header.separator)  # fmt: skip
-    segments = [msh, join([b"MSA", code.encode(), header.control_id])]
+    said = [_escaped(_said(reject), header)] if reject is not None and header.version < b"2.5" else []  # MSA-3, later in ERR
+    segments = [msh, join([b"MSA", code.encode(), header.control_id, *said])]
     if reject is not None:
         segments.append(_error(header, reject))
     return b"\r".join(segments) + b"\r"
@@ -117,14 +136,17 @@ def _error(header: Header, reject: Reject) -> bytes:
     join, part = header.separator.join, header.encoding[:1]
     condition = _CONDITIONS.get(reject.reason_code, "207")
     name = _CONDITION_NAMES[condition].encode()
-    mend = _MENDS.get(reject.reason_code)
-    said = f"{reject.reason_code}: {reject.detail}{f'; {mend}' if mend else ''}".encode("ascii", "replace")
     place = _place(reject.locator)
     if header.version < b"2.5":  # ERR-1: segment, sequence, field, code of the error
         error = (header.encoding[3:4] or b"&").join([condition.encode(), name, b"HL70357"])
         return join([b"ERR", part.join([*place, *[b""] * (3 - len(place)), error])])
     return join([b"ERR", b"", part.join(place), part.join([condition.encode(), name, b"HL70357"]), b"E", b"", b"",
-                 _escaped(said, header), b""]).rstrip(header.separator)  # fmt: skip
+                 _escaped(_said(reject), header), b""]).rstrip(header.separator)  # fmt: skip
+
+
+def _said(reject: Reject) -> bytes:
+    mend = _MENDS.get(reject.reason_code)
+    return f"{reject.reason_code}: {reject.detail}{f'; {mend}' if mend else ''}".encode("ascii", "replace")
 
 
 def _place(locator: str) -> list[bytes]:
