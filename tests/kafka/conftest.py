@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
+from ehr.live import relay, topic_reader
 from tests.conftest import make_settings
 from tests.kafka.broker import Broker, find_jars, own_broker
 
@@ -40,6 +41,13 @@ def our_broker(broker: Broker) -> Broker:
     if not broker.is_ours:
         pytest.skip("the broker of KAFKA_BOOTSTRAP is not ours to kill")
     return broker
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that production takes every few seconds, sooner."""
+    monkeypatch.setattr(topic_reader, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(relay, "_LOOK_SECONDS", 1.0)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 
+from core.airflow_environment import settings_environment
 from core.settings import PROJECT_ROOT, Settings
 from tests.kafka.broker import free_ports
 
@@ -17,14 +18,7 @@ CUFF = (sys.executable, "-c", "from cuff import main; main()")
 
 def relay_environment(settings: Settings) -> dict[str, str]:
     """The house, as variables."""
-    named = {
-        "VAR": settings.var, "TRANSPORT": settings.transport, "KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-        "KAFKA_PREFIX": settings.kafka_prefix, "KAFKA_PARTITIONS": settings.kafka_partitions,
-        "RELAY_PORT": settings.relay_port, "SOURCES_FILE": settings.sources_file,
-        "PSEUDONYM_SECRET": settings.pseudonym_secret.get_secret_value(),
-        "VAULT_KEY": settings.vault_key.get_secret_value(), "ARCHIVE_KEY": settings.archive_key.get_secret_value(),
-    }  # fmt: skip
-    return os.environ | {f"CUFF_{name}": str(value) for name, value in named.items()}
+    return os.environ | settings_environment(settings)
 
 
 def with_free_port(settings: Settings) -> Settings:
