@@ -6,6 +6,7 @@ What is published, what a build is about to publish, and what a registered model
 from dataclasses import dataclass
 from datetime import timedelta
 
+from duckdb import DuckDBPyConnection
 from sqlalchemy import select
 
 from core.lake import CATALOGS, write_lake
@@ -13,6 +14,8 @@ from core.settings import Settings
 from core.store import Build, ModelEvent, Publication, store_session, utc_now
 
 KEEP_DAYS = 14  # how long a publication can be rolled back to
+_SMALL_FILE_BYTES = 2 << 20  # a merged file soon outgrows it and is left to the weekly run
+_SNAPSHOTS_AT_A_TIME = 2000
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,27 @@ def maintain(settings: Settings, keep_days: int = KEEP_DAYS) -> MaintenanceOutco
             lake.execute(f"call ducklake_merge_adjacent_files('{catalog}')")
             lake.execute(f"call ducklake_cleanup_old_files('{catalog}', cleanup_all => true)")
     return MaintenanceOutcome(expired, sum(len(numbers) for numbers in kept.values()))
+
+
+def tidy_landing(settings: Settings, lake: DuckDBPyConnection) -> None:
+    """What hundreds of small landings leave behind, cleared up every few minutes on a writing connection: small files of
+    ``clinical.raw`` merge, snapshots that nobody may ask for any more expire.
+
+    Files that an earlier call replaced are deleted now and not by that call: a reader may just have been opening them.
+    """
+    lake.execute("call ducklake_cleanup_old_files('clinical', cleanup_all => true)")
+    keep = _numbers_to_keep(settings, KEEP_DAYS)["clinical"]
+    # A build notes its snapshot shortly after it was made, hence a day's grace.
+    found = lake.execute(
+        "select snapshot_id from ducklake_snapshots('clinical') where snapshot_time < now() - interval 1 day "
+        "order by snapshot_id limit $1", [_SNAPSHOTS_AT_A_TIME]).fetchall()
+    if drop := sorted({int(row[0]) for row in found} - keep):
+        lake.execute(f"call ducklake_expire_snapshots('clinical', versions => [{', '.join(map(str, drop))}])")
+    for (table,) in lake.execute(
+        "select table_name from duckdb_tables() where database_name = 'clinical' and schema_name = 'raw'"
+    ).fetchall():
+        lake.execute(f"call ducklake_merge_adjacent_files('clinical', '{table}', schema => 'raw', "
+                     f"max_file_size => {_SMALL_FILE_BYTES})")  # fmt: skip
 
 
 def _numbers_to_keep(settings: Settings, keep_days: int) -> dict[str, set[int]]:

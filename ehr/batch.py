@@ -25,6 +25,7 @@ from ehr import landing
 from ehr.fhir.parse import FhirFile, FhirOutcome, FhirReader
 from ehr.identity import keep_identities
 from ehr.intake import Arrival, inbox_sequences, is_live, payloads_by_id
+from ehr.known_keys import KnownKeys
 from ehr.ledger import COUNTS, is_repeat
 from ehr.live.transport import Position
 from ehr.quarantine import quarantine_rows
@@ -66,13 +67,18 @@ class BatchOutcome:
 
 
 class BatchRun:
-    """Reads arrivals and lands them. ``lake`` is a writing connection of the clinical catalog."""
+    """Reads arrivals and lands them. ``lake`` is a writing connection of the clinical catalog; ``known`` what it is
+    known to hold, where the same connection lands many batches."""
 
-    def __init__(self, settings: Settings, lake: DuckDBPyConnection, sources: dict[str, Source], batch_id: int) -> None:
+    def __init__(self, settings: Settings, lake: DuckDBPyConnection, sources: dict[str, Source], batch_id: int,
+                 known: KnownKeys | None = None) -> None:  # fmt: skip
         self._settings = settings
         self._lake = lake
         self._sources = sources
         self.batch_id = batch_id
+        self._known = known
+        if known is not None:
+            known.catch_up(batch_id)
         self._key = key_bytes(settings.pseudonym_secret, "CUFF_PSEUDONYM_SECRET")
         self._arrivals: list[Arrival] = []
         lake.execute("set temp_file_encryption = true")  # what does not fit in memory spills to disk
@@ -98,8 +104,10 @@ class BatchRun:
         messages = [(a.payload, a) for a in self._arrivals if a.payload.format == "hl7v2"]
         hl7 = parse_hl7v2(self._lake, messages, self._sources, self._key)
         fhir_new, fhir_again = landing.find_fhir_repeats(self._lake) if self._fhir else (Counter(), Counter())
-        hl7_new, hl7_again, reused = landing.judge_messages(self._lake)
-        landing.gather_links(self._lake, with_fhir=self._fhir is not None)
+        hl7_new, hl7_again, reused = landing.judge_messages(self._lake, self._may_hold("hl7v2_messages"))
+        landing.join_links(self._lake, with_fhir=self._fhir is not None)
+        if self._may_hold("person_links"):
+            landing.drop_known_links(self._lake)
         outcome.received, outcome.ignored = fhir.received + hl7.received, fhir.ignored + hl7.ignored
         outcome.accepted, outcome.duplicate = fhir_new + hl7_new, fhir_again + hl7_again
         found = [(payload_id, r) for rejects in (fhir.rejects, hl7.rejects) for payload_id, rs in rejects.items() for r in rs]
@@ -115,7 +123,12 @@ class BatchRun:
         landing.insert_rows(self._lake, self.batch_id, with_fhir=self._fhir is not None)
         landing.insert_landings(self._lake, self.batch_id, [(p, rows[p.payload_id]) for p in outcome.payloads])
         self._lake.execute("commit")
+        if self._known is not None:
+            self._known.remember(self.batch_id)
         return outcome, rows
+
+    def _may_hold(self, table: str) -> bool:
+        return self._known is None or self._known.may_hold(table)
 
     def _unreadable(self, outcome: BatchOutcome) -> Iterable[tuple[str, Reject]]:
         with_messages = {payload_id for payload_id, unit, _type in outcome.received if unit == "message"}

@@ -102,17 +102,20 @@ def find_fhir_repeats(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
     return accepted, duplicate
 
 
-def judge_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, list[tuple[str, Reject]]]:
+def judge_messages(
+    connection: DuckDBPyConnection, may_be_held: bool = True
+) -> tuple[Counts, Counts, list[tuple[str, Reject]]]:
     """Drop the rows of messages that the lake holds, or that reuse a control id with another content.
 
-    Returns (accepted, duplicate, rejects by payload).
+    ``may_be_held``: False where it is known that the lake holds none of them. Returns (accepted, duplicate, rejects by
+    payload).
     """
     connection.execute(
-        """
+        f"""
         create or replace temp table judged_messages as
         with held as (
             select landed.record_key, list(landed.content_hash) as hashes
-            from clinical.raw.hl7v2_messages as landed
+            from {_history("hl7v2_messages", may_be_held)} as landed
             semi join new_hl7v2_messages using (record_key)
             group by landed.record_key
         ),
@@ -162,9 +165,12 @@ def judge_messages(connection: DuckDBPyConnection) -> tuple[Counts, Counts, list
     return accepted, duplicate, rejects
 
 
-def gather_links(connection: DuckDBPyConnection, with_fhir: bool = True) -> None:
-    """Links of both formats, each once and only where the lake lacks it, or knows it from later on (messages may land in
-    another order than they were sent in); they are no ledger unit of their own."""
+def _history(table: str, may_be_held: bool) -> str:
+    return f"clinical.raw.{table}" if may_be_held else f"(from clinical.raw.{table} limit 0)"
+
+
+def join_links(connection: DuckDBPyConnection, with_fhir: bool = True) -> None:
+    """Links of both formats in ``new_person_links``, each once, as it was told first."""
     of_fhir = "select * exclude (n, reason_code, reason_path) from new_fhir_person_links union all by name"
     connection.execute(
         f"""
@@ -176,13 +182,24 @@ def gather_links(connection: DuckDBPyConnection, with_fhir: bool = True) -> None
 
         select found.* from found
         left join arrived using (payload_id)
-        anti join clinical.raw.person_links as landed
-            on found.record_key = landed.record_key and found.content_hash = landed.content_hash
-            and found.known_at >= landed.known_at
         qualify row_number() over (
             partition by found.record_key, found.content_hash
             order by found.known_at, arrived.inbox_sequence, found.locator
         ) = 1
+        """
+    )
+
+
+def drop_known_links(connection: DuckDBPyConnection) -> None:
+    """Only where the lake lacks it, or knows it from later on (messages may land in another order than they were sent in),
+    a link lands; links are no ledger unit of their own."""
+    connection.execute(
+        """
+        create or replace temp table new_person_links as
+        select found.* from new_person_links as found
+        anti join clinical.raw.person_links as landed
+            on found.record_key = landed.record_key and found.content_hash = landed.content_hash
+            and found.known_at >= landed.known_at
         """
     )
 

@@ -11,21 +11,22 @@ from datetime import date
 from io import BytesIO
 from typing import BinaryIO
 
-from cryptography.exceptions import InvalidTag
 from duckdb import DuckDBPyConnection
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from core.errors import ArchiveError
 from core.feed_tables import InboxEntry
-from core.keys import key_bytes, unseal
+from core.keys import key_bytes
 from core.lake import attach, connect, writer_lock
+from core.maintenance import tidy_landing
 from core.settings import Settings
 from core.store import LedgerEntry, Payload, store_session
 from ehr import landing
 from ehr.batch import BatchRun, complete_landed, open_batch, write_down
 from ehr.ingest import ingesting_alone
 from ehr.intake import Arrival, payloads_by_id
+from ehr.known_keys import KnownKeys
+from ehr.live.inbox import unsealed_content
 from ehr.live.transport import Announced, Position
 from ehr.quarantine import quarantine_rows
 from ehr.records import Reject
@@ -62,6 +63,7 @@ class Lander:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lake: DuckDBPyConnection | None = None
+        self._known: KnownKeys | None = None
         self._sources: dict[str, Source] = {}
         self._sources_read: int | None = None
 
@@ -75,16 +77,24 @@ class Lander:
                 if positions:
                     write_down(self._settings, None, [], {}, positions=positions)
                 return Landed(None, 0, 0)
-            run = BatchRun(self._settings, lake, self._declared(), open_batch(self._settings, _as_of(arrivals)))
+            batch_id = open_batch(self._settings, _as_of(arrivals))
+            run = BatchRun(self._settings, lake, self._declared(), batch_id, self._known)
             run.read(arrivals)
             outcome, rows = run.land()
-            write_down(self._settings, run.batch_id, outcome.payloads, rows, positions=positions)
-            return Landed(run.batch_id, len(arrivals), sum(map(len, outcome.rejects.values())))
+            write_down(self._settings, batch_id, outcome.payloads, rows, positions=positions)
+            return Landed(batch_id, len(arrivals), sum(map(len, outcome.rejects.values())))
+
+    def tidy(self) -> None:
+        """Merge the small files that micro-batches leave, and let go of what the catalog's client keeps of each commit."""
+        with ingesting_alone(self._settings), self._writing() as lake:
+            tidy_landing(self._settings, lake)
+            lake.execute("detach clinical")
+            attach(lake, self._settings, "clinical", read_only=False)
 
     def close(self) -> None:
         if self._lake is not None:
             self._lake.close()
-            self._lake = None
+            self._lake = self._known = None
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
@@ -92,8 +102,11 @@ class Lander:
             try:
                 if self._lake is None:
                     self._lake = connect(self._settings)
+                    # No file is read twice here: the cache would only grow with each merge.
+                    self._lake.execute("set enable_external_file_cache = false")
                     attach(self._lake, self._settings, "clinical", read_only=False)
                     landing.create_raw_tables(self._lake)
+                    self._known = KnownKeys(self._lake)
                 yield self._lake
             except BaseException:
                 self.close()
@@ -142,11 +155,7 @@ def read_contents(settings: Settings, session: Session, payload_ids: Sequence[st
         for payload_id, sealed in session.execute(
             select(InboxEntry.payload_id, InboxEntry.content).where(InboxEntry.payload_id.in_(some))
         ):
-            try:
-                found[payload_id] = unseal(key, sealed or b"", payload_id)
-            except InvalidTag:
-                raise ArchiveError(f"payload {payload_id[:12]} of the inbox cannot be unsealed; is CUFF_ARCHIVE_KEY the "
-                                   "one it was sealed with?") from None  # fmt: skip
+            found[payload_id] = unsealed_content(key, payload_id, sealed)
     return found
 
 

@@ -48,6 +48,9 @@ class Transport(Protocol):
     def landed(self) -> None:
         """That transaction is committed."""
 
+    def forget(self) -> None:
+        """It failed: what was gathered since the last `landed` is to be told again."""
+
     def close(self) -> None:
         """Let go of every connection."""
 
@@ -86,6 +89,9 @@ class InboxTransport:
 
     def landed(self) -> None:
         # From the beginning again: on Postgres a lower number may have been committed after a higher one.
+        self._told = 0
+
+    def forget(self) -> None:
         self._told = 0
 
     def close(self) -> None:
