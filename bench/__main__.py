@@ -33,6 +33,7 @@ def main(names: list[str]) -> int:
     target = load_settings().var / "bench" / "results.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(each) | {"ratio": each.ratio, "is_met": each.is_met} for each in ratios]
+    rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # JSON has no NaN
     target.write_text(json.dumps(rows, indent=2))
     console.print(f"written to {target}")
     return 0

@@ -75,12 +75,8 @@ def unbalanced(settings: Settings) -> list[str]:
     for owner, entry in held(settings).items():
         counts = told.get(owner, Counter())
         fates = counts["accepted"] + counts["ignored"] + counts["quarantined"]
-        if counts["received"] != fates + counts["duplicate"]:
-            wrong.append(f"{owner[:12]}: {dict(counts)}")
-        elif entry.state != "received" and fates != 1 and counts["received"] < 1:
+        if counts["received"] != fates + counts["duplicate"] or fates != (entry.state != "received"):
             wrong.append(f"{owner[:12]} is {entry.state}, ledger {dict(counts)}")
-        elif entry.state == "received" and fates:
-            wrong.append(f"{owner[:12]} waits, ledger {dict(counts)}")
     return wrong
 
 
