@@ -54,7 +54,7 @@ def pieces(stream: bytes) -> Pieces:
     found.strays.append(before)
     for piece in begun:
         content, _end, behind = piece.partition(FS)
-        if behind.startswith(b"\r"):
+        if behind.startswith(CR):
             found.frames.append(content)
         else:
             found.cut.append(VT + content)
