@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -23,6 +24,8 @@ from ehr.sources import DEFAULT_SOURCE, Source
 _JSON = frozenset({"application/fhir+json", "application/json", "text/json"})
 _FHIR_JSON = "application/fhir+json"
 _RETRY_SECONDS = "5"
+_MUCH_BYTES = 64 << 10  # is judged in a thread
+_LOAD_BYTES = 128 << 20
 IsReady = Callable[[], dict[str, str]]
 
 
@@ -50,6 +53,8 @@ def fhir_app(settings: Settings, checker: Checker, commit: GroupCommit, is_ready
 class _FhirDoor:
     def __init__(self, settings: Settings, checker: Checker, commit: GroupCommit) -> None:
         self._settings, self._checker, self._commit = settings, checker, commit
+        self._held = 0  # bytes of bodies that are not answered yet
+        self._most_held = max(_LOAD_BYTES, 2 * settings.fhir_max_body_bytes)
 
     async def post(self, request: Request) -> Response:
         began = time.perf_counter()
@@ -65,15 +70,21 @@ class _FhirDoor:
         source = self._source(request)
         if isinstance(source, Response):
             return source
-        body = await self._body(request)
-        if isinstance(body, Response):
-            return body
+        body = bytearray()
+        try:
+            refused = await self._receive(request, body)
+            return refused or await self._take(bytes(body), source)
+        finally:
+            self._held -= len(body)
+
+    async def _take(self, body: bytes, source: Source) -> Response:
         if not body.strip():
             # A rest-hook without content asks whether anybody listens.
             return Response(status_code=200)
-        if depth_exceeds(body, self._settings.fhir_max_depth):
+        judging = partial(self._judge, body, source)
+        received = await asyncio.to_thread(judging) if len(body) > _MUCH_BYTES else judging()
+        if received is None:
             return _outcome(400, "too-costly", f"JSON deeper than {self._settings.fhir_max_depth} levels is not taken")
-        received = judge_resource(body, source)
         MESSAGES_RECEIVED.labels("http", source.source_id).inc()
         stored = await self._stored(received)
         if stored is None:
@@ -85,6 +96,9 @@ class _FhirDoor:
         if stored.outcome == "repeated":
             return _outcome(200, "informational", "stored before; nothing was added", severity="information")
         return _outcome(202, "informational", "stored; it will be landed", severity="information")
+
+    def _judge(self, body: bytes, source: Source) -> Received | None:
+        return None if depth_exceeds(body, self._settings.fhir_max_depth) else judge_resource(body, source)
 
     def _source(self, request: Request) -> Source | Response:
         """The source that the client says it is, or that its certificate is bound to."""
@@ -101,25 +115,28 @@ class _FhirDoor:
             return _outcome(403, "forbidden", "the client's certificate is not bound to one such source")
         return chosen[0]
 
-    async def _body(self, request: Request) -> bytes | Response:
+    async def _receive(self, request: Request, body: bytearray) -> Response | None:
+        """Fill ``body``; the answer, where it is not taken."""
         limit = self._settings.fhir_max_body_bytes
-        too_large = f"a body over {limit} bytes is not taken; send smaller bundles"
+        too_large = _outcome(413, "too-long", f"a body over {limit} bytes is not taken; send smaller bundles")
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
-            return _outcome(413, "too-long", too_large)
-        pieces, size = [], 0
+            return too_large
         try:
             async with asyncio.timeout(self._settings.mllp_read_seconds):
                 async for piece in request.stream():
-                    size += len(piece)
-                    if size > limit:
-                        return _outcome(413, "too-long", too_large)
-                    pieces.append(piece)
+                    body += piece
+                    self._held += len(piece)
+                    if len(body) > limit:
+                        return too_large
+                    if self._held > self._most_held and len(body) > _MUCH_BYTES:
+                        return _outcome(503, "throttled", "too much arrives at once; send it again",
+                                        {"Retry-After": _RETRY_SECONDS})  # fmt: skip
         except TimeoutError:
             return _outcome(408, "timeout", "the body did not arrive in time")
         except ClientDisconnect:
             return Response(status_code=400)
-        return b"".join(pieces)
+        return None
 
     async def _stored(self, received: Received) -> Stored | None:
         answered: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()

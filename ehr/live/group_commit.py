@@ -20,6 +20,7 @@ Store = Callable[[Sequence[Received]], list[Stored]]
 Answer = Callable[[Stored | None], None]  # None: it could not be stored
 _LARGEST_GROUP = 2000
 _LARGEST_GROUP_BYTES = 64 << 20
+_FAILING_SECONDS = 5.0
 
 
 class _Waiting(NamedTuple):
@@ -35,7 +36,13 @@ class GroupCommit:
         self._waiting: list[_Waiting] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inbox")
         self._running: asyncio.Task[None] | None = None
-        self.is_failing = False
+        self._failed_at: float | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a commit failed just now. For a few seconds only: whoever keeps senders away while it is so must let one
+        try again, else nobody would learn that it is mended."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at < _FAILING_SECONDS
 
     def submit(self, received: Received, answer: Answer) -> None:
         """Store ``received`` with the next group, then call ``answer`` in the event loop."""
@@ -59,9 +66,15 @@ class GroupCommit:
                 group = self._take()
                 outcomes = await loop.run_in_executor(self._thread, self._store_group, [w.received for w in group])
                 for waiting, outcome in zip(group, outcomes, strict=True):
-                    waiting.answer(outcome)
+                    self._tell(waiting, outcome)
         finally:
             self._running = None
+
+    def _tell(self, waiting: _Waiting, outcome: Stored | None) -> None:
+        try:
+            waiting.answer(outcome)
+        except Exception as error:  # one who cannot be told must not keep the others from being told
+            logger.error("an answer could not be given: %s", type(error).__name__)
 
     def _take(self) -> list[_Waiting]:
         size = 0
@@ -92,9 +105,9 @@ class GroupCommit:
             STORE_FAILURES.inc()
             if len(group) > 1 and isinstance(error, DataError | StatementError) and not _is_outage(error):
                 return [outcome for one in group for outcome in self._attempt([one])]
-            self.is_failing = True
+            self._failed_at = time.monotonic()
             return [None] * len(group)
-        self.is_failing = False
+        self._failed_at = None
         return stored
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections import deque
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,10 @@ from ehr.live.tls import peer_names
 
 logger = logging.getLogger("cuff.live")
 _UNANSWERED_BYTES, _UNANSWERED_MESSAGES = 4 << 20, 1000  # of one connection, before it is read no further
+_LOAD_BYTES = 128 << 20  # of all connections together, before those that hold much are read no further
+_MUCH_BYTES = 64 << 10  # also what is judged in a thread, while neighbours are served
 _SWEEP_SECONDS = 0.5
+_HANDSHAKE_SECONDS, _CLOSING_SECONDS = 10.0, 10.0
 
 
 class MllpListener:
@@ -36,15 +39,24 @@ class MllpListener:
         self.settings, self.checker, self.commit, self._tls = settings, checker, commit, tls
         self.connections: set[_Connection] = set()
         self.port = 0
+        self.load = 0  # bytes that are held for all connections
+        self.most_load = max(_LOAD_BYTES, 2 * settings.mllp_max_frame_bytes)
         self.is_draining = False
+        self.judging: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def is_secured(self) -> bool:
+        return self._tls is not None
 
     async def start(self) -> None:
         """Errors: ``OSError`` for a port that is taken."""
         loop = asyncio.get_running_loop()
+        timeouts: dict[str, Any] = {"ssl_handshake_timeout": _HANDSHAKE_SECONDS, "ssl_shutdown_timeout": _CLOSING_SECONDS}
         self._server = await loop.create_server(
-            partial(_Connection, self), self.settings.listen_host, self.settings.mllp_port, ssl=self._tls, backlog=1024)
+            partial(_Connection, self), self.settings.listen_host, self.settings.mllp_port, ssl=self._tls, backlog=1024,
+            **(timeouts if self.is_secured else {}))  # fmt: skip
         self.port = self._server.sockets[0].getsockname()[1]
         self._sweeper = loop.create_task(self._sweep())
 
@@ -56,7 +68,9 @@ class MllpListener:
         for connection in list(self.connections):
             connection.pause()
         try:
-            await asyncio.wait_for(self.commit.drain(), seconds)
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self.judging)
+                await self.commit.drain()
         except TimeoutError:
             logger.error("not everything was stored within %.0f s; it is not acknowledged", seconds)
         if self._sweeper is not None:
@@ -81,8 +95,9 @@ class MllpListener:
 class _Connection(asyncio.Protocol):
     """One peer."""
 
-    __slots__ = ("_decoder", "_frame_began", "_has_ended", "_is_paused", "_is_writing_paused", "_last_heard", "_listener",
-                 "_names", "_transport", "_unanswered", "_unanswered_bytes")  # fmt: skip
+    __slots__ = ("_closing_since", "_decoder", "_frame_began", "_has_ended", "_is_paused", "_is_writing_paused",
+                 "_last_heard", "_listener", "_load", "_names", "_queue", "_transport", "_unanswered", "_unanswered_bytes"
+                 )  # fmt: skip
 
     def __init__(self, listener: MllpListener) -> None:
         self._listener = listener
@@ -90,8 +105,10 @@ class _Connection(asyncio.Protocol):
         self._transport: Any = None
         self._names: PeerNames = None
         self._frame_began: float | None = None
+        self._closing_since: float | None = None
         self._last_heard = time.monotonic()
-        self._unanswered = self._unanswered_bytes = 0
+        self._unanswered = self._unanswered_bytes = self._load = 0
+        self._queue: deque[tuple[Event, float]] | None = None  # what waits behind a large message, so that order is kept
         self._is_paused = self._is_writing_paused = self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,7 +116,7 @@ class _Connection(asyncio.Protocol):
         listener = self._listener
         if listener.is_draining or len(listener.connections) >= listener.settings.mllp_max_connections:
             CONNECTIONS_REFUSED.inc()
-            self._transport.abort()
+            self._transport.close()
             return
         if listener.settings.listen_tls_client_ca is not None:
             self._names = peer_names(transport.get_extra_info("peercert"))
@@ -112,6 +129,8 @@ class _Connection(asyncio.Protocol):
         self._end()
 
     def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
         self._last_heard = time.monotonic()
         for event in self._decoder.feed(data):
             self._take(event)
@@ -125,21 +144,29 @@ class _Connection(asyncio.Protocol):
         """The peer sends no more and may still wait for answers."""
         self._end()
         self._has_ended = True
-        return self._unanswered > 0
+        return self._unanswered > 0 and not self._listener.is_secured  # TLS knows no half-closed connection
 
     def look_at_the_clock(self, now: float) -> None:
         settings = self._listener.settings
-        if self._frame_began is not None and now - self._frame_began > settings.mllp_read_seconds:
+        if self._closing_since is not None:
+            if now - self._closing_since > _CLOSING_SECONDS:
+                self.abort()  # the peer does not read what is left for it
+        elif self._unanswered:  # it may be us who keep the peer waiting
+            self._mind_the_load()
+        elif self._frame_began is not None and now - self._frame_began > settings.mllp_read_seconds:
             self._end()
             self.close()
-        elif now - self._last_heard > settings.mllp_idle_seconds and not self._unanswered:
+        elif now - self._last_heard > settings.mllp_idle_seconds:
             self.close()
+        elif self._is_paused:
+            self._mind_the_load()
 
     def pause(self) -> None:
         self._is_paused = True
         self._transport.pause_reading()
 
     def close(self) -> None:
+        self._closing_since = self._closing_since or time.monotonic()
         self._transport.close()
 
     def abort(self) -> None:
@@ -158,29 +185,49 @@ class _Connection(asyncio.Protocol):
         self._frame_began = None
         if (event := self._decoder.end()) is not None and not self._listener.is_draining:
             self._take(event)
+        self._tell_load()
 
     def _take(self, event: Event) -> None:
         if event.kind in ("frame", "too_large"):
             self._frame_began = None
         elif event.kind == "outside":
             BYTES_OUTSIDE_FRAMES.inc(len(event.content))
-        received, header = self._listener.checker.event(event, "mllp", self._names)
-        MESSAGES_RECEIVED.labels(received.feed, received.source_id).inc()
         self._unanswered += 1
-        self._unanswered_bytes += len(received.content)
-        answer: Callable[[Stored | None], None] = partial(self._answer, event.kind, header, received, time.perf_counter())
-        self._listener.commit.submit(received, answer)
+        self._unanswered_bytes += len(event.content)
         if event.kind == "too_large":
             self.pause()
+        began = time.perf_counter()
+        if self._queue is not None:
+            self._queue.append((event, began))
+        elif len(event.content) > _MUCH_BYTES:
+            self._queue = deque([(event, began)])
+            judging = asyncio.get_running_loop().create_task(self._judge_apart())
+            self._listener.judging.add(judging)
+            judging.add_done_callback(self._listener.judging.discard)
+        else:
+            self._submit(event, began, *self._listener.checker.event(event, "mllp", self._names))
 
-    def _answer(self, kind: str, header: Header, received: Received, began: float, stored: Stored | None) -> None:
+    async def _judge_apart(self) -> None:
+        """Judge what waits, in order, the large in a thread."""
+        while self._queue:
+            event, began = self._queue.popleft()
+            judge = partial(self._listener.checker.event, event, "mllp", self._names)
+            judged = await asyncio.to_thread(judge) if len(event.content) > _MUCH_BYTES else judge()
+            self._submit(event, began, *judged)
+        self._queue = None
+
+    def _submit(self, event: Event, began: float, received: Received, header: Header) -> None:
+        MESSAGES_RECEIVED.labels(received.feed, received.source_id).inc()
+        self._listener.commit.submit(received, partial(self._answer, event.kind, len(event.content), header, began))
+
+    def _answer(self, kind: str, size: int, header: Header, began: float, stored: Stored | None) -> None:
         self._unanswered -= 1
-        self._unanswered_bytes -= len(received.content)
+        self._unanswered_bytes -= size
+        self._tell_load()
         # Only a whole frame is answered; the peer sends again what never ended, and asked nothing between frames.
         if kind in ("frame", "too_large") and not self._transport.is_closing():
             reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
-            answers = acknowledgements(header, reject)
-            for answer in answers:
+            for answer in acknowledgements(header, reject):
                 self._transport.write(frame(answer))
                 ACKNOWLEDGED.labels(_code(answer)).inc()
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
@@ -189,11 +236,19 @@ class _Connection(asyncio.Protocol):
         elif self._is_paused:
             self._mind_the_load()
 
+    def _tell_load(self) -> None:
+        load = self._decoder.held_bytes + self._unanswered_bytes
+        self._listener.load += load - self._load
+        self._load = load
+
     def _mind_the_load(self) -> None:
-        if self._transport.is_closing() or self._listener.is_draining or self._has_ended:
+        self._tell_load()
+        listener = self._listener
+        if self._transport.is_closing() or listener.is_draining or self._has_ended:
             return
         is_loaded = (self._unanswered_bytes > _UNANSWERED_BYTES or self._unanswered > _UNANSWERED_MESSAGES
-                     or self._is_writing_paused)  # fmt: skip
+                     or self._is_writing_paused or (self._load > _MUCH_BYTES and listener.load > listener.most_load)
+                     )  # fmt: skip
         if is_loaded and not self._is_paused:
             self.pause()
         elif not is_loaded and self._is_paused:

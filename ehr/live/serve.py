@@ -1,7 +1,9 @@
 """`cuff listen`: both doors in one event loop, until SIGTERM or SIGINT; then what has arrived is answered first."""
 
 import asyncio
+import errno
 import logging
+import shutil
 import signal
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,11 +12,11 @@ from datetime import date
 from typing import Any
 
 import uvicorn
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import ConfigurationError
-from core.feed_tables import InboxEntry
+from core.feed_tables import FeedHour
 from core.settings import Settings
 from core.store import Payload, open_store, store_session, utc_now
 from ehr.intake import LIVE
@@ -28,6 +30,8 @@ from ehr.live.tls import peer_names, server_tls
 
 logger = logging.getLogger("cuff.live")
 _LAG_SECONDS = 5
+_BUSY_MILLISECONDS = 2000
+_FREE_BYTES = 8 << 20
 Say = Callable[[str], None]
 
 
@@ -56,7 +60,7 @@ async def _listen(settings: Settings, say: Say, as_of: date | None) -> int:
         await mllp.start()
     with _taken_port_told(settings.fhir_port, "CUFF_FHIR_PORT"):
         await http.start()
-    watcher = asyncio.create_task(_watch_lag(settings))
+    watcher = asyncio.create_task(_watch(settings, checker))
     secured = "mutual TLS" if settings.listen_tls_client_ca else "TLS" if tls else "no TLS"
     say(f"listening: MLLP {settings.listen_host}:{mllp.port}, FHIR {settings.listen_host}:{http.port} ({secured})")
     await stopped.wait()
@@ -74,15 +78,30 @@ def not_ready(settings: Settings, commit: GroupCommit) -> dict[str, str]:
     if commit.is_failing:
         missing["inbox"] = "the last commit failed"
     try:
-        with open_store(settings).connect() as connection:
-            connection.execute(select(InboxEntry.inbox_sequence).limit(1))
+        _try_to_write(settings)
     except Exception as error:
         missing["ops database"] = type(error).__name__
     return missing
 
 
-async def _watch_lag(settings: Settings) -> None:
+def _try_to_write(settings: Settings) -> None:
+    """Write a row and take it back. Errors: what the database raises; ``OSError`` where its disk is full."""
+    engine = open_store(settings)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"pragma busy_timeout = {_BUSY_MILLISECONDS}")
+            connection.exec_driver_sql("begin immediate")
+            if shutil.disk_usage(settings.var).free < _FREE_BYTES:
+                raise OSError(errno.ENOSPC, "the disk is full")
+        connection.execute(insert(FeedHour).values(source_id="ready", feed="none", hour_at=utc_now(), last_at=utc_now()))
+        connection.rollback()
+        connection.invalidate()  # with its short patience it is of no use to anybody else
+
+
+async def _watch(settings: Settings, checker: Checker) -> None:
+    """Every few seconds: how much waits to be landed, and whether sources were declared anew."""
     while True:
+        checker.look_at_sources()
         try:
             waiting, oldest = await asyncio.to_thread(_lag, settings)
         except Exception as error:  # seen by /readyz as well; the doors go on
