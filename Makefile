@@ -27,8 +27,8 @@ test: setup      ## every test that this machine can run; PYTEST_ARGS="…" choo
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not ($(ALONE))' --cov --cov-report=term:skip-covered --cov-fail-under=90
-	$(BIN)/python -m pytest -m '$(ALONE)'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not ($(ALONE))' --cov --cov-report=
+	$(BIN)/python -m pytest -m '$(ALONE)' --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90
 endif
 
 test-fast: setup ## the small, fast tests only

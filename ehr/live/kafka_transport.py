@@ -1,16 +1,19 @@
 """The consumer's transport over Kafka: told by the broker which entries wait, positioned by the ops database."""
 
 import logging
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from core.feed_tables import InboxEntry
 from core.keys import key_bytes
 from core.settings import Settings
-from core.store import Payload, store_session
+from core.store import Payload, store_session, utc_now
 from ehr.batch import write_down
+from ehr.intake import LIVE
 from ehr.live import dead_letters
 from ehr.live.broker import (
     DEAD_LETTERS,
@@ -35,6 +38,7 @@ logger = logging.getLogger("cuff.live")
 
 _IDS_AT_A_TIME = 500
 _FLUSH_SECONDS = 10.0
+_FORGOTTEN_SECONDS = 300.0
 
 
 class KafkaTransport:
@@ -46,6 +50,7 @@ class KafkaTransport:
         topics = [topic_name(settings, kind) for kind in (HL7V2, FHIR)]
         self._reader = TopicReader(settings, client_options(settings), topics, self._have_told_again)
         self._producer: Producer | None = None
+        self._look_at = time.monotonic() + _FORGOTTEN_SECONDS / 5
         self.trouble: dict[str, str] = {"kafka": "not reached yet"}  # what is not ready, and why
 
     def gather(self, seconds: float, limit: int) -> list[Announced]:
@@ -69,6 +74,8 @@ class KafkaTransport:
                 opened.append((message, open_envelope(self._key, message)))
             except PoisonError as error:
                 poison.append((message, str(error)))
+        if not messages:
+            self._look_for_forgotten()
         states = self._states([each.inbox_sequence for _message, each in opened])
         waiting: dict[int, Announced] = {}
         for message, each in opened:
@@ -108,6 +115,23 @@ class KafkaTransport:
                 )
                 found |= {row[0]: (row[1], row[2]) for row in rows}
         return found
+
+    def _look_for_forgotten(self) -> None:
+        """Kafka has no more to tell, and yet something was published long ago and has not landed: it is no longer there.
+
+        A log that was cut off and has grown again looks whole, so its offsets tell nothing; the inbox does.
+        """
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _FORGOTTEN_SECONDS / 5
+        with store_session(self._settings) as session:
+            forgotten = session.scalar(
+                select(func.min(InboxEntry.inbox_sequence)).join(Payload, Payload.payload_id == InboxEntry.payload_id)
+                .where(Payload.state == "received", Payload.archive_name == LIVE,
+                       InboxEntry.published_at < utc_now() - timedelta(seconds=_FORGOTTEN_SECONDS)))  # fmt: skip
+        if forgotten is not None:
+            owed = publish_again(self._settings, forgotten)
+            logger.warning("published and not told of: %d entries and dead letters are published again", owed)
 
     def _bury(self, poison: Sequence[tuple["Message", str]]) -> None:
         """Hand dead letters to the broker, before anything moves past what they were."""

@@ -13,6 +13,7 @@ from core.lake import read_lake
 from core.store import Batch, Payload, store_session
 from ehr.batch import write_down
 from ehr.ledger import COUNTS, ledger_totals
+from ehr.live import kafka_transport
 from ehr.live import lander as lander_module
 from ehr.live.broker import DEAD_LETTERS, HL7V2, headers_of, make_topics, read_headers, topic_name
 from ehr.live.inbox import Inbox
@@ -21,7 +22,7 @@ from ehr.live.lander import Lander
 from ehr.live.relay import publish_again
 from ehr.live.transport import Announced
 from tests.kafka.broker import Broker
-from tests.kafka.live_house import arrive, message, on_topic, publish_all, received, states, wait_for
+from tests.kafka.live_house import arrive, message, on_topic, owed, publish_all, received, states, wait_for
 
 ARCHIVE_KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -237,6 +238,19 @@ def test_offsets_out_of_range_are_read_from_the_beginning(settings, transport):
     again = KafkaTransport(settings)
     gather(again, range(1, 5))
     again.close()
+
+
+def test_what_was_published_and_is_never_told_of_is_published_again(settings, transport, monkeypatch):
+    """As of a log that was cut off and has grown again: no offset is out of range, and yet messages are missing."""
+    arrive(settings, range(4))
+    publish_all(settings)
+    land(settings, [each for each in gather(transport, range(1, 5)) if each.inbox_sequence != 3], transport.positions())
+    transport.landed()
+    monkeypatch.setattr(kafka_transport, "_FORGOTTEN_SECONDS", 0.5)
+    transport._look_at = 0.0
+    wait_for(lambda: transport.gather(0.3, 10) == [] and list(owed(settings)) == [3], 10, "the debt")
+    publish_all(settings)
+    assert [each.inbox_sequence for each in gather(transport, range(3, 4))] == [3]
 
 
 def test_while_the_broker_is_away_nothing_is_announced(settings):
