@@ -8,7 +8,7 @@ _ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
 _ENVELOPE_OPENS = (b"FHS", b"BHS")
 _BREAK = re.compile(rb"\r\n|\r|\n")
 _FRAME_START, _FRAME_END = b"\x0b", b"\x1c"
-_BOM = b"\xef\xbb\xbf"
+_BOM_AND_BLANKS = b"\xef\xbb\xbf \t"
 _SEGMENT_NAME = re.compile(rb"[A-Z][A-Z0-9]{2}")
 
 
@@ -40,10 +40,10 @@ def _split_frame(body: bytes, is_batch_open: bool) -> tuple[list[bytes], bool]:
     messages: list[bytes] = []
     pieces: list[bytes] = []
     separator = b"|"
-    for line in _BREAK.split(body):
+    for line in body.split(b"\r") if b"\n" not in body else _BREAK.split(body):
         if not line.strip():
             continue
-        head = line.lstrip(_BOM + b" \t")
+        head = line.lstrip(_BOM_AND_BLANKS)
         name = head[:3]
         if name in _ENVELOPE and not head[3:4].isalnum():
             is_batch_open = name in _ENVELOPE_OPENS

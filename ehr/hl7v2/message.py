@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
 # HL7 table 0076. What else stands in MSH-9 may be anything, a name too, and is counted without being repeated.
 MESSAGE_CODES = frozenset((Path(__file__).parent / "message_codes.txt").read_text().split())
 _CODE, _EVENT = re.compile(r"[A-Z0-9]{3}"), re.compile(r"[A-Z][0-9]{2}")
+_LONGEST_DECLARATION = 32  # more than that is no list of distinct delimiters
 _ABSENT = "\ufdd0\ufdd1\ufdd2\ufdd3"  # Unicode noncharacters: stand in for delimiters that MSH-2 does not name
 
 
@@ -103,8 +104,9 @@ class Message:
         return next((segment for segment in self.segments if segment.name == name), None)
 
 
-def parse_message(text: str) -> Message:
-    """Split a decoded message. Errors: `MessageError` when the header cannot be used."""
+def parse_message(text: str, only: frozenset[str] | None = None) -> Message:
+    """Split a decoded message; with ``only`` just the segments of these names, MSH among them. Errors: `MessageError` when
+    the header cannot be used."""
     if not text.startswith("MSH"):
         raise MessageError("no_msh", "MSH", "the message does not begin with MSH")
     delimiters = _delimiters(text)
@@ -112,6 +114,8 @@ def parse_message(text: str) -> Message:
     segments = []
     for line in text.split("\r"):
         name = line[:3]
+        if only is not None and name not in only:
+            continue
         fields = line.split(delimiters.field)
         if name == "MSH":
             fields.insert(1, delimiters.field)
@@ -124,7 +128,11 @@ def _delimiters(text: str) -> Delimiters:
     field = text[3:4]
     if not field or field.isalnum() or field.isspace():
         raise MessageError("bad_delimiters", "MSH-1", "MSH-1 is not a separator")
-    declared = text[4:].split(field, 1)[0].split("\r", 1)[0]
+    return _named(field, text[4:4 + _LONGEST_DECLARATION].split(field, 1)[0].split("\r", 1)[0])
+
+
+@lru_cache(maxsize=64)
+def _named(field: str, declared: str) -> Delimiters:
     if not declared or len(set(declared)) != len(declared) or any(c.isalnum() or c.isspace() for c in declared):
         raise MessageError("bad_delimiters", "MSH-2", "MSH-2 does not name distinct delimiters")
     named = declared[:4] + _ABSENT[len(declared[:4]) :]

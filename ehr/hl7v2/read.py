@@ -32,6 +32,7 @@ SourceFor = Callable[[str | None], Source]
 Rows = dict[str, list[dict[str, Any]]]
 _RESULT_TYPES = frozenset({"ORU", "ORU^R01", "ORU^R03", "ORU^R30", "ORU^R31", "ORU^R32", "ORU^R40"})
 _UNKNOWN = "unknown"
+_JUDGED_BY = frozenset({"MSH", "EVN", "PID"})  # the segments that decide whether a message can be used
 _MOST_LINES = 100_000  # of a message; as segments, more of them would take gigabytes
 _TOO_MANY_SEGMENTS = ("too_many_segments", f"the message has more than {_MOST_LINES} segments")
 
@@ -111,7 +112,7 @@ def judge_message(content: bytes, source_for: SourceFor, pseudonym_key: bytes) -
     now = PayloadRef("", source.source_id, datetime.now(UTC), datetime.now(UTC).date())
     reader, parsed = _Reader(1, source, now, pseudonym_key), ParsedPayload()
     try:
-        usable = reader.judge(framed[0])
+        usable = reader.judge(framed[0], _JUDGED_BY)
     except CharsetError as error:
         reader.refuse(parsed, "MSH-18", "charset_mismatch", str(error))
     except MessageError as error:
@@ -148,9 +149,9 @@ class _Reader:
         usable = self.judge(framed)
         return self._rows(usable, framed.content) if usable is not None else None
 
-    def judge(self, framed: FramedMessage) -> "_Usable | None":
+    def judge(self, framed: FramedMessage, only: frozenset[str] | None = None) -> "_Usable | None":
         """What rows can be made of; None when the type is not handled. Every fault of a message shows here, so the door
-        and the lake refuse the same. Errors: `CharsetError`, `MessageError`."""
+        and the lake refuse the same. ``only``: segments to look at. Errors: `CharsetError`, `MessageError`."""
         if framed.content.count(b"\r") > _MOST_LINES:
             raise MessageError(_TOO_MANY_SEGMENTS[0], "", _TOO_MANY_SEGMENTS[1])
         try:
@@ -159,7 +160,7 @@ class _Reader:
             text = framed.content.decode("latin-1")  # the header is ASCII: the ledger still counts by its type
             self.message_type = parse_message(text.partition("\r")[0]).type
             raise
-        self.message = message = allowed_part(parse_message(text))
+        self.message = message = allowed_part(parse_message(text, only))
         self.message_type = message.type
         if framed.is_truncated:
             raise MessageError("truncated", "", "the frame or batch ends in the middle of the message")

@@ -4,6 +4,7 @@ import itertools
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from ehr.hl7v2.framing import split_messages
 from ehr.records import Reject
@@ -119,7 +120,7 @@ def _answer(header: Header, code: str, reject: Reject | None, now: datetime | No
     if reject is not None and reject.reason_code == "charset_mismatch":
         header = header.in_ascii()
     delimiters = header.separator + header.encoding
-    at = (now or datetime.now(UTC)).strftime("%Y%m%d%H%M%S").encode() + (b"" if b"+" in delimiters else b"+0000")
+    at = _written(int((now or datetime.now(UTC)).timestamp())) + (b"" if b"+" in delimiters else b"+0000")
     join, part = header.separator.join, header.encoding[:1]
     kind = part.join([b"ACK", header.event, b"ACK"]) if header.event else b"ACK"
     number = f"CUFF{_PROCESS}{next(_NUMBERS)}".encode()
@@ -130,6 +131,11 @@ def _answer(header: Header, code: str, reject: Reject | None, now: datetime | No
     if reject is not None:
         segments.append(_error(header, reject))
     return b"\r".join(segments) + b"\r"
+
+
+@lru_cache(maxsize=2)
+def _written(second: int) -> bytes:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y%m%d%H%M%S").encode()
 
 
 def _error(header: Header, reject: Reject) -> bytes:

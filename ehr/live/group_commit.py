@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy.exc import DataError, StatementError
@@ -21,6 +22,7 @@ Answer = Callable[[Stored | None], None]  # None: it could not be stored
 _LARGEST_GROUP = 2000
 _LARGEST_GROUP_BYTES = 64 << 20
 _FAILING_SECONDS = 5.0
+_PATIENCE_OF_A_COMMIT, _LONGEST_PATIENCE_SECONDS = 0.25, 0.003
 
 
 class _Waiting(NamedTuple):
@@ -36,6 +38,9 @@ class GroupCommit:
         self._waiting: list[_Waiting] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inbox")
         self._running: asyncio.Task[None] | None = None
+        self._enough: asyncio.Future[None] | None = None
+        self._expected = 0
+        self._patience_seconds = 0.0
         self._failed_at: float | None = None
 
     @property
@@ -47,6 +52,8 @@ class GroupCommit:
     def submit(self, received: Received, answer: Answer) -> None:
         """Store ``received`` with the next group, then call ``answer`` in the event loop."""
         self._waiting.append(_Waiting(received, answer))
+        if self._enough is not None and len(self._waiting) >= self._expected and not self._enough.done():
+            self._enough.set_result(None)
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
@@ -63,12 +70,23 @@ class GroupCommit:
         try:
             await asyncio.sleep(0)  # what arrived in the same turn of the loop goes together
             while self._waiting:
+                await self._gather()
                 group = self._take()
                 outcomes = await loop.run_in_executor(self._thread, self._store_group, [w.received for w in group])
                 for waiting, outcome in zip(group, outcomes, strict=True):
                     self._tell(waiting, outcome)
+                self._expected = len(group) + len(self._waiting)
         finally:
             self._running = None
+
+    async def _gather(self) -> None:
+        """Give those who were answered just now the time to send their next: one full commit is worth two half ones."""
+        if len(self._waiting) < self._expected and self._patience_seconds > 0:
+            self._enough = asyncio.get_running_loop().create_future()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience_seconds):
+                    await self._enough
+            self._enough = None
 
     def _tell(self, waiting: _Waiting, outcome: Stored | None) -> None:
         try:
@@ -89,7 +107,9 @@ class GroupCommit:
     def _store_group(self, group: list[Received]) -> list[Stored | None]:
         started = time.perf_counter()
         outcomes = self._attempt(group)
-        STORE_SECONDS.observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        STORE_SECONDS.observe(seconds)
+        self._patience_seconds = min(_PATIENCE_OF_A_COMMIT * seconds, _LONGEST_PATIENCE_SECONDS)
         for outcome in outcomes:
             if outcome is not None and outcome.outcome == "refused" and outcome.reject is not None:
                 QUARANTINED.labels(outcome.reject.reason_code).inc()

@@ -1,7 +1,7 @@
 """The inbox's SQL, by hand: it runs for every group, and compiling statements would cost more than executing them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -41,15 +41,18 @@ class InboxTables:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection: Connection | None = None
+        self._is_sqlite = True
         self._file: tuple[int, int] | None = None
+        self._binders: dict[Any, Callable[[Any], Any]] = {}
 
     def begin(self) -> None:
         """Begin to write. Errors: whatever the database raises."""
-        engine = open_store(self._settings)
-        if self._connection is not None and self._file != _file_of(engine):
+        if self._connection is not None and self._file != _file_of(self._connection.engine):
             self.close()  # the database was replaced under us: what goes into the old file would be gone
         if self._connection is None:
-            self._connection, self._file = engine.connect(), _file_of(engine)
+            engine = open_store(self._settings)
+            self._connection, self._file, self._binders = engine.connect(), _file_of(engine), {}
+            self._is_sqlite = engine.dialect.name == "sqlite"
             if self._is_sqlite:
                 self._execute(f"pragma busy_timeout = {_BUSY_MILLISECONDS}")
                 self._execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -129,8 +132,10 @@ class InboxTables:
         return self._bound(Payload.as_of, day)
 
     def _bound(self, column: Any, value: Any) -> Any:
-        process = column.type.dialect_impl(self._open.dialect).bind_processor(self._open.dialect)
-        return process(value) if process else value
+        if column not in self._binders:
+            dialect = self._open.dialect
+            self._binders[column] = column.type.dialect_impl(dialect).bind_processor(dialect) or (lambda as_it_is: as_it_is)
+        return self._binders[column](value)
 
     def _those(self, query: str, values: Sequence[str]) -> Sequence[Any]:
         if not values:
@@ -148,14 +153,13 @@ class InboxTables:
         assert self._connection is not None
         return self._connection
 
-    @property
-    def _is_sqlite(self) -> bool:
-        return self._open.dialect.name == "sqlite"
-
 
 def _file_of(engine: Engine) -> tuple[int, int] | None:
     """Which file a SQLite database is; None for a server's."""
     if engine.dialect.name != "sqlite" or not engine.url.database:
         return None
-    found = os.stat(engine.url.database)
+    try:
+        found = os.stat(engine.url.database)
+    except FileNotFoundError:
+        return None
     return found.st_dev, found.st_ino

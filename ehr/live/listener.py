@@ -5,7 +5,7 @@ import logging
 import ssl
 import time
 from collections import deque
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from core.settings import Settings
@@ -29,6 +29,7 @@ _UNANSWERED_BYTES, _UNANSWERED_MESSAGES = 4 << 20, 1000  # of one connection, be
 _LOAD_BYTES = 128 << 20  # of all connections together, before those that hold much are read no further
 _MUCH_BYTES = 64 << 10  # also what is judged in a thread, while neighbours are served
 _SWEEP_SECONDS = 0.5
+_received, _acknowledged = cache(MESSAGES_RECEIVED.labels), cache(ACKNOWLEDGED.labels)  # for each message
 _HANDSHAKE_SECONDS, _CLOSING_SECONDS = 10.0, 10.0
 
 
@@ -217,7 +218,7 @@ class _Connection(asyncio.Protocol):
         self._queue = None
 
     def _submit(self, event: Event, began: float, received: Received, header: Header) -> None:
-        MESSAGES_RECEIVED.labels(received.feed, received.source_id).inc()
+        _received(received.feed, received.source_id).inc()
         self._listener.commit.submit(received, partial(self._answer, event.kind, len(event.content), header, began))
 
     def _answer(self, kind: str, size: int, header: Header, began: float, stored: Stored | None) -> None:
@@ -229,7 +230,7 @@ class _Connection(asyncio.Protocol):
             reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
             for answer in acknowledgements(header, reject):
                 self._transport.write(frame(answer))
-                ACKNOWLEDGED.labels(_code(answer)).inc()
+                _acknowledged(_code(answer)).inc()
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
         if kind == "too_large" or (self._has_ended and not self._unanswered):
             self.close()
