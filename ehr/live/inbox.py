@@ -100,6 +100,7 @@ class _Writing:
         self._inbox: list[Row] = []
         self._quarantine: list[dict[str, Any]] = []
         self._ledger: list[Row] = []
+        self._taken_after_all: list[tuple[str, str | None, str]] = []
         self._hours: dict[tuple[str, str], Counter[str]] = {}
 
     def judge(self, group: Sequence[Received]) -> list[Stored]:
@@ -123,9 +124,11 @@ class _Writing:
                 outcome = Stored("new", earlier.inbox_sequence)
                 self._take_after_all(received, payload_id, earlier.reject.reason_code)
             else:
-                outcome = Stored("repeated", earlier.inbox_sequence, earlier.reject)
+                is_senders = reject is not None and reject.reason_code in _OF_THE_SENDER
+                outcome = Stored("repeated", earlier.inbox_sequence, reject if is_senders else earlier.reject)
                 self._count(received, payload_id, received=1, duplicate=1)
-            known[payload_id] = outcome
+            if outcome.outcome != "repeated":
+                known[payload_id] = outcome
             self._note_hour(received, outcome)
             stored.append(outcome)
         return stored
@@ -146,7 +149,7 @@ class _Writing:
             self._count(received, payload_id, received=1, quarantined=1)
 
     def _take_after_all(self, received: Received, payload_id: str, reason_code: str) -> None:
-        self._tables.take_after_all(payload_id, received.message_key, reason_code, self._now)
+        self._taken_after_all.append((payload_id, received.message_key, reason_code))
         self._count(received, payload_id, duplicate=1, quarantined=-1)  # landing counts it as received and accepted
 
     def _count(self, of: Received, payload_id: str, **counts: int) -> None:
@@ -162,6 +165,8 @@ class _Writing:
         self._tables.add("inbox", self._inbox)
         self._tables.add_quarantine(self._quarantine)
         self._tables.add("ledger", self._ledger)
+        for taken in self._taken_after_all:  # now that those refused in this same group are rows, too
+            self._tables.take_after_all(*taken, self._now)
         hour_at = self._now.replace(minute=0, second=0, microsecond=0)
         for (source_id, feed), counts in sorted(self._hours.items()):
             self._tables.add_hour(source_id, feed, hour_at, counts, self._now)
