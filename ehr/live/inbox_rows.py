@@ -31,6 +31,7 @@ _MOVE_POSITION = (
     "on conflict (topic, partition) do update set next_offset = excluded.next_offset, moved_at = excluded.moved_at"
 )
 _BUSY_MILLISECONDS = 8000  # senders lose patience after ten seconds or so: an AR before that tells them more
+_ALONE = f"select set_config('lock_timeout', '{_BUSY_MILLISECONDS}', true), pg_advisory_xact_lock(7165302)"
 _CHECKPOINT_PAGES = 4000  # each checkpoint is two more fsyncs
 
 
@@ -56,8 +57,8 @@ class InboxTables:
             if self._is_sqlite:
                 self._execute(f"pragma busy_timeout = {_BUSY_MILLISECONDS}")
                 self._execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        if self._is_sqlite:
-            self._execute("begin immediate")  # not first reading, then finding another writer ahead
+        # Not first reading, then finding another writer ahead: a number used twice at one moment would pass for new.
+        self._execute("begin immediate" if self._is_sqlite else _ALONE)
 
     def commit(self) -> None:
         self._open.commit()

@@ -103,7 +103,7 @@ def test_a_number_used_for_other_content_is_quarantined_and_never_merged(setting
     assert outcomes(stored) == [("new", None), ("refused", "control_id_reused")]
     assert outcomes(inbox.store([changed, judge("1")])) == [("repeated", "control_id_reused"), ("repeated", None)]
     quarantined, = table(settings, Quarantine)
-    assert (quarantined.reason_code, quarantined.locator, quarantined.state) == ("control_id_reused", "message 1 MSH-10", "open")
+    assert (quarantined.reason_code, quarantined.locator) == ("control_id_reused", "message 1 MSH-10")
     assert read_content(settings, quarantined.payload_id) == changed.content
     assert {row.state for row in table(settings, Payload)} == {"received", "quarantined"}
 
@@ -180,7 +180,7 @@ def test_a_full_database_stores_nothing_of_a_group_and_goes_on_when_there_is_roo
     pages = connection.exec_driver_sql("pragma page_count").scalar()
     connection.exec_driver_sql(f"pragma max_page_count = {pages + 8}")
     connection.commit()
-    large = [judge(str(number), patient("17"), f"NTE|1||{random.Random(number).randbytes(9000).hex()}") for number in range(1, 9)]
+    large = [judge(str(nth), patient("17"), f"NTE|1||{random.Random(nth).randbytes(9000).hex()}") for nth in range(1, 9)]
     group = [judge("1", "PID|1||"), judge("0"), *large]
     with pytest.raises(OperationalError, match="full"):
         inbox.store(group, [Position("adt", 0, 2)])
