@@ -28,6 +28,13 @@ _ANSWER_SECONDS = 5.0
 _log = logging.getLogger("cuff.kafka")
 
 
+class _Quietly:
+    """librdkafka's log, as details: it tells of every attempt to reach a broker. What matters is told by who waits for it."""
+
+    def log(self, _level: int, message: str, *arguments: object) -> None:
+        _log.debug(message, *arguments)
+
+
 class PoisonError(Exception):
     """A message on one of our topics that is not one of ours, or not as it was sent; ``str`` is the reason's code."""
 
@@ -87,7 +94,7 @@ def client_options(settings: Settings, source_id: str | None = None, bootstrap: 
         "reconnect.backoff.max.ms": 2000,
         **settings.kafka_options,
         **own,
-        "logger": _log,
+        "logger": _Quietly(),
         "error_cb": lambda error: _log.debug("%s", error.name()),
     }
 

@@ -38,7 +38,8 @@ logger = logging.getLogger("cuff.live")
 
 _IDS_AT_A_TIME = 500
 _FLUSH_SECONDS = 10.0
-_FORGOTTEN_SECONDS = 300.0
+_IDLE_SECONDS, _FORGOTTEN_SECONDS = 60.0, 300.0
+_NO_TOPICS = "the topics are not there yet; is the relay running?"
 
 
 class KafkaTransport:
@@ -50,7 +51,8 @@ class KafkaTransport:
         topics = [topic_name(settings, kind) for kind in (HL7V2, FHIR)]
         self._reader = TopicReader(settings, client_options(settings), topics, self._have_told_again)
         self._producer: Producer | None = None
-        self._look_at = time.monotonic() + _FORGOTTEN_SECONDS / 5
+        self._is_landing = False  # something was announced since the last `landed`
+        self._idle_since: float | None = None
         self.trouble: dict[str, str] = {"kafka": "not reached yet"}  # what is not ready, and why
 
     def gather(self, seconds: float, limit: int) -> list[Announced]:
@@ -60,13 +62,27 @@ class KafkaTransport:
         """
         from confluent_kafka import KafkaException
 
-        try:
-            messages = self._reader.read(seconds, limit)
-        except KafkaException as error:
-            self.trouble = {"kafka": error.args[0].name()}
-            logger.warning("the broker does not answer: %s", error.args[0].name())
-            return []
-        self.trouble = {} if self._reader.is_reading else {"kafka": "the topics are not there yet; is the relay running?"}
+        while True:
+            try:
+                messages = self._reader.read(seconds, limit)
+            except KafkaException as error:
+                self._idle_since = None
+                self.trouble = {"kafka": error.args[0].name()}
+                logger.warning("the broker does not answer: %s", error.args[0].name())
+                return []
+            self.trouble = {} if self._reader.is_reading else {"kafka": _NO_TOPICS}
+            waiting = self._sort_out(messages)
+            if waiting or not messages:
+                break
+            if not self._is_landing:  # nothing will be landed with them, so no ledger carries the position
+                write_down(self._settings, None, [], {}, positions=self.positions())
+                self._reader.keep()
+        self._is_landing = self._is_landing or bool(waiting)
+        self._look_for_forgotten(bool(messages))
+        return waiting
+
+    def _sort_out(self, messages: Sequence["Message"]) -> list[Announced]:
+        """Those that wait. What is none of ours is a dead letter by then; what has landed is passed over."""
         opened: list[tuple[Message, Opened]] = []
         poison: list[tuple[Message, str]] = []
         for message in messages:
@@ -74,8 +90,6 @@ class KafkaTransport:
                 opened.append((message, open_envelope(self._key, message)))
             except PoisonError as error:
                 poison.append((message, str(error)))
-        if not messages:
-            self._look_for_forgotten()
         states = self._states([each.inbox_sequence for _message, each in opened])
         waiting: dict[int, Announced] = {}
         for message, each in opened:
@@ -85,9 +99,6 @@ class KafkaTransport:
             elif state == "received":
                 waiting[each.inbox_sequence] = Announced(each.inbox_sequence, payload_id, each.content)
         self._bury(poison)
-        if messages and not waiting:  # nothing will be landed, so no ledger carries the position
-            write_down(self._settings, None, [], {}, positions=self.positions())
-            self.landed()
         return list(waiting.values())
 
     def positions(self) -> list[Position]:
@@ -95,9 +106,11 @@ class KafkaTransport:
 
     def landed(self) -> None:
         self._reader.keep()
+        self._is_landing = False
 
     def forget(self) -> None:
         self._reader.rewind()
+        self._is_landing = False
 
     def close(self) -> None:
         self._reader.close()
@@ -116,14 +129,16 @@ class KafkaTransport:
                 found |= {row[0]: (row[1], row[2]) for row in rows}
         return found
 
-    def _look_for_forgotten(self) -> None:
-        """Kafka has no more to tell, and yet something was published long ago and has not landed: it is no longer there.
-
-        A log that was cut off and has grown again looks whole, so its offsets tell nothing; the inbox does.
+    def _look_for_forgotten(self, has_read: bool) -> None:
+        """Kafka has had no more to tell for a while, and yet something was published long ago and has not landed: it is no
+        longer there. A log that was cut off and has grown again looks whole, so its offsets tell nothing; the inbox does.
         """
-        if time.monotonic() < self._look_at:
+        now = time.monotonic()
+        if has_read or self._is_landing or self.trouble or self._idle_since is None:
+            self._idle_since = now
+        if now - self._idle_since < _IDLE_SECONDS:
             return
-        self._look_at = time.monotonic() + _FORGOTTEN_SECONDS / 5
+        self._idle_since = now
         with store_session(self._settings) as session:
             forgotten = session.scalar(
                 select(func.min(InboxEntry.inbox_sequence)).join(Payload, Payload.payload_id == InboxEntry.payload_id)

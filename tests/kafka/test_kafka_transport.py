@@ -187,6 +187,18 @@ def test_poison_becomes_a_dead_letter_and_the_position_moves_on(settings, transp
     assert [each.inbox_sequence for each in gather(transport, range(1, 2))] == [stored.inbox_sequence]
 
 
+def test_poison_behind_what_is_being_landed_moves_nothing_before_that_has_landed(settings, transport):
+    arrive(settings, range(1))
+    publish_all(settings)
+    gather(transport, range(1, 2))
+    produce(settings, b"rubbish")
+    wait_for(lambda: transport.gather(0.3, 10) == [] and sum(each.next_offset for each in transport.positions()) == 2, 10,
+             "the poison")
+    assert offsets(settings) == {}
+    land(settings, [], transport.positions())
+    assert sum(offsets(settings).values()) == 2
+
+
 def test_an_entry_without_bytes_is_to_be_read_from_the_inbox(settings, transport):
     arrive(settings, range(1))
     make_topics(settings)
@@ -247,7 +259,7 @@ def test_what_was_published_and_is_never_told_of_is_published_again(settings, tr
     land(settings, [each for each in gather(transport, range(1, 5)) if each.inbox_sequence != 3], transport.positions())
     transport.landed()
     monkeypatch.setattr(kafka_transport, "_FORGOTTEN_SECONDS", 0.5)
-    transport._look_at = 0.0
+    monkeypatch.setattr(kafka_transport, "_IDLE_SECONDS", 0.5)
     wait_for(lambda: transport.gather(0.3, 10) == [] and list(owed(settings)) == [3], 10, "the debt")
     publish_all(settings)
     assert [each.inbox_sequence for each in gather(transport, range(3, 4))] == [3]
