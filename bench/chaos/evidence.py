@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from core.feed_tables import InboxEntry
 from core.keys import key_bytes, unseal
@@ -61,11 +61,12 @@ def unfinished_batches(settings: Settings) -> int:
 
 
 def ledger(settings: Settings) -> dict[str, Counter[str]]:
-    """Sums of the ledger by payload."""
+    """Sums of the ledger by payload; ``repeat`` is what of ``duplicate`` came again, the rest was found in the lake."""
     sums = [func.sum(getattr(LedgerEntry, name)) for name in COUNTS]
+    repeats = func.sum(case((LedgerEntry.batch_id.is_(None), LedgerEntry.duplicate), else_=0))
     with store_session(settings) as session:
-        rows = session.execute(select(LedgerEntry.payload_id, *sums).group_by(LedgerEntry.payload_id))
-        return {row[0]: Counter(dict(zip(COUNTS, map(int, row[1:]), strict=True))) for row in rows}
+        rows = session.execute(select(LedgerEntry.payload_id, *sums, repeats).group_by(LedgerEntry.payload_id))
+        return {row[0]: Counter(dict(zip((*COUNTS, "repeat"), map(int, row[1:]), strict=True))) for row in rows}
 
 
 def unbalanced(settings: Settings) -> list[str]:
@@ -74,8 +75,8 @@ def unbalanced(settings: Settings) -> list[str]:
     told, wrong = ledger(settings), []
     for owner, entry in held(settings).items():
         counts = told.get(owner, Counter())
-        fates = counts["accepted"] + counts["ignored"] + counts["quarantined"]
-        if counts["received"] != fates + counts["duplicate"] or fates != (entry.state != "received"):
+        fates = counts["accepted"] + counts["ignored"] + counts["quarantined"] + counts["duplicate"] - counts["repeat"]
+        if counts["received"] != fates + counts["repeat"] or fates != (entry.state != "received"):
             wrong.append(f"{owner[:12]} is {entry.state}, ledger {dict(counts)}")
     return wrong
 

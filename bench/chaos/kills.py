@@ -1,4 +1,5 @@
-"""kill -9 of listener, relay, consumer and broker at random points of a feed whose sender resends what is not acknowledged.
+"""kill -9 of listener, relay, consumer and broker at random points of feeds whose senders resend what is not acknowledged:
+HL7 v2 over MLLP on eight connections, and FHIR resources over HTTP beside them.
 
 In the end: what was acknowledged is there, nothing is doubled, the ledger balances, and every row equals those of a house
 that was left in peace. Without a broker at hand (or with ``transport="inbox"``) listener and consumer alone are killed.
@@ -27,6 +28,7 @@ from bench.chaos.evidence import (
     unfinished_batches,
     waiting,
 )
+from bench.chaos.fhir_poster import post_all, resources
 from bench.chaos.figure import Figure, Size
 from bench.processes import House, Server, wait_until
 from core.settings import Settings
@@ -38,6 +40,7 @@ from tests.kafka.broker import Broker, find_jars, own_broker
 SIZES: dict[Size, tuple[int, int]] = {"small": (6, 300), "full": (300, 20_000)}  # kills, messages
 CONNECTIONS, SEED = 8, 9
 _READY_SECONDS, _LAND_SECONDS = 180.0, 900.0
+_FATES = {"AA": ("landed",), **dict.fromkeys(("200", "202"), ("landed", "quarantined"))}  # a resource is read on landing
 _OPTIONS: dict[str, object] = {"consume_seconds": 0.2}
 
 
@@ -126,6 +129,10 @@ class Storm:
         await asyncio.gather(*starting.values())
         await self._release(len(self.messages))
 
+    def may_post(self, number: int, of: int) -> bool:
+        """Whether so much of the feed is out that the nth resource of so many may follow."""
+        return self._released * of >= number * len(self.messages)
+
     async def _release(self, until: int) -> None:
         async with self._gate:
             self._released = until
@@ -141,6 +148,7 @@ def run(size: Size = "full", transport: str = "") -> list[Figure]:
     """``transport``: kafka where a broker can be had, else inbox. Errors: ``RuntimeError`` when the storm cannot be played."""
     kills, number = SIZES[size]
     messages = hospital(number)
+    posted = resources(max(number // 20, 40), SEED)
     with TemporaryDirectory(prefix="cuff-chaos-") as folder, ExitStack() as stack:
         broker, why = (None, "") if transport == "inbox" else _broker(stack)
         if transport == "kafka" and broker is None:
@@ -149,18 +157,18 @@ def run(size: Size = "full", transport: str = "") -> list[Figure]:
         house.keys = peaceful.keys
         if broker is not None:
             house.options |= {"transport": "kafka", "kafka_bootstrap": broker.bootstrap}
-        play_in_peace(peaceful, messages)
+        play_in_peace(peaceful, messages, posted)
         started = time.monotonic()
-        storm, told, summary = _play_in_storm(house, broker, messages, kills)
+        storm, told, summary = _play_in_storm(house, broker, messages, posted, kills)
         seconds = time.monotonic() - started
         found = held(house.settings)
         lost = [problem for message, code in told.items() if (problem := _lost(found, message, code))]
         rows = different_rows(raw_rows(house.settings), raw_rows(peaceful.settings))
         wrong = unbalanced(house.settings) + _states(house.settings, peaceful.settings)
         doubled, left = doubled_rows(house.settings), waiting(house.settings) + unfinished_batches(house.settings)
-    note = (f"{sum(storm.killed.values())} kills {dict(storm.killed)} over {len(messages)} messages in {seconds:.0f} s, "
-            f"{summary.resent} sent again, transport {house.settings.transport}{f' ({why})' if why else ''}, answers "
-            f"{dict(Counter(told.values()))}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    note = (f"{sum(storm.killed.values())} kills {dict(storm.killed)} over {len(messages)} messages and {len(posted)} "
+            f"resources in {seconds:.0f} s, {summary.resent} sent again, transport {house.settings.transport} {why}, "
+            f"answers {dict(Counter(told.values()))}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
     unlike = sum(map(sum, rows.values()))
     return [
         Figure("kill -9: acknowledged messages lost", len(lost), "messages", "<= 0", _first(note, lost)),
@@ -195,10 +203,11 @@ def _broker(stack: ExitStack) -> tuple[Broker | None, str]:
     return (stack.enter_context(own_broker(jars)), "") if jars is not None else (None, why)
 
 
-def play_in_peace(house: House, messages: Sequence[bytes]) -> None:
+def play_in_peace(house: House, messages: Sequence[bytes], posted: Sequence[bytes]) -> None:
     """The same messages over as many connections, and nobody dies."""
     with house.start("listen") as listener:
         asyncio.run(_sender(house).send(messages))
+        asyncio.run(post_all(house.fhir_port, posted))
         listener.stop()
     house.run("consume", "--once", seconds=_LAND_SECONDS)
 
@@ -208,7 +217,7 @@ def _sender(house: House, heard: Callable[[Outgoing, Acknowledged], None] | None
                       ack_timeout_seconds=5, patience_seconds=_READY_SECONDS)  # fmt: skip
 
 
-def _play_in_storm(house: House, broker: Broker | None, messages: Sequence[bytes],
+def _play_in_storm(house: House, broker: Broker | None, messages: Sequence[bytes], posted: Sequence[bytes],
                    kills: int) -> tuple[Storm, dict[bytes, str], SendSummary]:
     victims: list[Victim] = [CommandVictim(house, "listen"), CommandVictim(house, "consume")]
     if broker is not None:
@@ -222,7 +231,10 @@ def _play_in_storm(house: House, broker: Broker | None, messages: Sequence[bytes
         storm = Storm(victims, messages, kills)
         raging = asyncio.create_task(storm.rage())
         sending = asyncio.create_task(_sender(house, hear).send(storm.feed()))
-        await asyncio.gather(raging, sending)
+        posting = asyncio.create_task(
+            post_all(house.fhir_port, posted, lambda number: storm.may_post(number, len(posted))))
+        await asyncio.gather(raging, sending, posting)
+        told.update({body: str(status) for body, status in posting.result().items()})
         return storm, sending.result()
 
     try:
@@ -246,8 +258,8 @@ def _lost(found: dict[str, Held], message: bytes, code: str) -> str:
     entry = found.get(payload_id(message))
     if entry is None or not entry.is_intact:
         return f"{code} for {payload_id(message)[:12]}, which is gone"
-    expected = "landed" if code == "AA" else "quarantined"
-    return "" if entry.state == expected else f"{code} for {payload_id(message)[:12]}, which is {entry.state}"
+    fits = entry.state in _FATES.get(code, ("quarantined",))
+    return "" if fits else f"{code} for {payload_id(message)[:12]}, which is {entry.state}"
 
 
 def _states(ours: Settings, theirs: Settings) -> list[str]:
