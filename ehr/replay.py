@@ -22,6 +22,9 @@ from ehr.ledger import COUNTS, is_repeat
 from ehr.quarantine import quarantine_rows
 from ehr.sources import load_sources
 
+# Refused for who sent it, not for what it says: nothing that is mended here makes it welcome. Whoever decides otherwise
+# names the entry or the reason; from the right sender the same bytes are taken anyway.
+_NOT_BY_THE_WAY = frozenset({"certificate_mismatch"})
 _Totals = dict[tuple[str, str, str], Counter[str]]  # (payload_id, unit, type) -> count by column
 
 
@@ -60,6 +63,8 @@ def _what_fits(
             query = query.where(Quarantine.reason_code == reason_code)
         if quarantine_id is not None:
             query = query.where(Quarantine.quarantine_id == quarantine_id)
+        if reason_code is None and quarantine_id is None:
+            query = query.where(Quarantine.reason_code.not_in(_NOT_BY_THE_WAY))
         entries = list(session.scalars(query))
         payloads = list(
             session.scalars(

@@ -12,7 +12,9 @@ from core.lake import writer_lock
 from core.settings import Settings
 from ehr.ingest import ingest
 from ehr.ledger import ledger_totals
+from ehr.live.inbox import Inbox, Received
 from ehr.quarantine import list_quarantine
+from ehr.records import Reject
 from ehr.replay import replay
 from tests.ehr.landed import query
 
@@ -74,3 +76,18 @@ def test_two_replays_at_once_move_each_entry_out_of_quarantine_once(settings: Se
     assert {line.unit: (line.received, line.accepted, line.duplicate, line.quarantined) for line in lines} == {
         "file": (1, 1, 0, 0), "message": (1, 1, 0, 0)}
     assert sorted(type(each).__name__ for each in found) == ["InputError", "ReplaySummary"]
+
+
+def test_what_was_refused_for_its_sender_is_not_brought_in_by_the_way(settings: Settings) -> None:
+    stolen, faulty = (
+        Received(LATIN.format(charset="||||||8859/1").replace("m1", number).encode("latin-1"), "hl7v2", "default", "mllp",
+                 "message", "ADT^A04", reject=Reject("message", "ADT^A04", "message 1", reason, "refused at the door"))
+        for number, reason in (("m1", "certificate_mismatch"), ("m2", "reader_failed"))
+    )  # fmt: skip
+    Inbox(settings).store([stolen, faulty])
+    assert replay(settings).tried == 1
+    assert [row.reason_code for row in list_quarantine(settings)] == ["certificate_mismatch"]
+    with pytest.raises(InputError):
+        replay(settings)
+    assert replay(settings, reason_code="certificate_mismatch").accepted == 1
+    assert query(settings, "select count(*) from clinical.raw.hl7v2_messages") == [(2,)]
