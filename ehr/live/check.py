@@ -26,7 +26,7 @@ class Checker:
         self._file = settings.sources_file
         self._changed_ns = self._last_change()
         self._declare(sources if sources is not None else load_sources(self._file))
-        self._key = key_bytes(settings.pseudonym_secret, "CUFF_PSEUDONYM_SECRET")
+        self.pseudonym_key = key_bytes(settings.pseudonym_secret, "CUFF_PSEUDONYM_SECRET")
 
     def look_at_sources(self) -> None:
         """Read `sources.toml` again where it was changed; one that cannot be used changes nothing."""
@@ -49,7 +49,7 @@ class Checker:
         """A whole message. ``own``: the source of a facility that no source declares."""
         own = own or self.sources[DEFAULT_SOURCE]
         try:
-            judged = judge_message(content, self._source_for(own), self._key)
+            judged = judge_message(content, self._source_for(own), self.pseudonym_key)
         except Exception as error:  # a fault of the reader's: the sender would send it again for ever
             logger.error("the reader ended with %s on a message of %d bytes", type(error).__name__, len(content))
             judged = Judged("unknown", own, reject=Reject("message", "unknown", "message 1", "reader_failed",

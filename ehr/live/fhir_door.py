@@ -18,7 +18,7 @@ from ehr.live.group_commit import GroupCommit
 from ehr.live.inbox import Received, Stored
 from ehr.live.json_depth import depth_exceeds
 from ehr.live.metrics import ACKNOWLEDGE_SECONDS, ACKNOWLEDGED, MESSAGES_RECEIVED, exposition
-from ehr.records import Reject
+from ehr.live.resource_check import judge_resource
 from ehr.sources import DEFAULT_SOURCE, Source
 
 _JSON = frozenset({"application/fhir+json", "application/json", "text/json"})
@@ -67,6 +67,8 @@ class _FhirDoor:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and kind not in _JSON:
             return _outcome(415, "not-supported", "send application/fhir+json; XML and others are not taken")
+        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            return _outcome(415, "not-supported", "send the body as it is, without Content-Encoding")
         source = self._source(request)
         if isinstance(source, Response):
             return source
@@ -98,7 +100,9 @@ class _FhirDoor:
         return _outcome(202, "informational", "stored; it will be landed", severity="information")
 
     def _judge(self, body: bytes, source: Source) -> Received | None:
-        return None if depth_exceeds(body, self._settings.fhir_max_depth) else judge_resource(body, source)
+        if depth_exceeds(body, self._settings.fhir_max_depth):
+            return None
+        return judge_resource(body, source, pseudonym_key=self._checker.pseudonym_key)
 
     def _source(self, request: Request) -> Source | Response:
         """The source that the client says it is, or that its certificate is bound to."""
@@ -147,32 +151,6 @@ class _FhirDoor:
 
         self._commit.submit(received, answer)
         return await answered
-
-
-def judge_resource(body: bytes, source: Source, feed: str = "http") -> Received:
-    """A resource or bundle with the fault that keeps all of it out; what is inside a bundle is judged on landing."""
-    kind, reject = "unknown", None
-    try:
-        document = orjson.loads(body)
-    except ValueError:
-        reject = Reject("resource", "unknown", "resource", "bad_json", "the body is not one JSON document")
-    else:
-        named = document.get("resourceType") if isinstance(document, dict) else None
-        if isinstance(named, str) and named.isascii() and named.isalpha():
-            kind = _known(named)
-        else:
-            reject = Reject("resource", "unknown", "resourceType", "no_resource_type", "there is no resourceType")
-    return Received(body, "fhir", source.source_id, feed, "resource", kind, partition_key=_partition(body), reject=reject)
-
-
-def _known(resource_type: str) -> str:
-    from ehr.fhir.allow_list import resource_types
-
-    return resource_type if resource_type in resource_types() else "unknown"
-
-
-def _partition(_body: bytes) -> str | None:
-    return None  # resources carry versions of their own, so their order on Kafka does not matter
 
 
 def _outcome(status: int, code: str, text: str, headers: dict[str, str] | None = None, severity: str = "error") -> Response:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
-from sqlalchemy.exc import DataError, StatementError
+from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 
 from ehr.live.inbox import Received, Stored
 from ehr.live.metrics import QUARANTINED, STORE_FAILURES, STORE_SECONDS
@@ -123,7 +123,7 @@ class GroupCommit:
             # Only the error's kind: a database likes to quote what it was given.
             logger.error("%d messages could not be stored: %s", len(group), type(error).__name__)
             STORE_FAILURES.inc()
-            if len(group) > 1 and isinstance(error, DataError | StatementError) and not _is_outage(error):
+            if len(group) > 1 and _is_of_one_message(error):
                 return [outcome for one in group for outcome in self._attempt([one])]
             self._failed_at = time.monotonic()
             return [None] * len(group)
@@ -131,8 +131,8 @@ class GroupCommit:
         return stored
 
 
-def _is_outage(error: Exception) -> bool:
-    """Whether the database itself fails (gone, locked, full), which no smaller group would mend."""
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    return isinstance(error, OperationalError | InterfaceError)
+def _is_of_one_message(error: Exception) -> bool:
+    """Whether a single message may be what the database does not take. Where the database itself fails (gone, locked,
+    full), no smaller group would mend it."""
+    is_outage = isinstance(error, OperationalError | InterfaceError)
+    return isinstance(error, StatementError | ValueError | TypeError) and not is_outage

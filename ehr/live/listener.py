@@ -28,6 +28,7 @@ logger = logging.getLogger("cuff.live")
 _UNANSWERED_BYTES, _UNANSWERED_MESSAGES = 4 << 20, 1000  # of one connection, before it is read no further
 _LOAD_BYTES = 128 << 20  # of all connections together, before those that hold much are read no further
 _MUCH_BYTES = 64 << 10  # also what is judged in a thread, while neighbours are served
+_MESSAGE_BYTES = 1024  # what a message takes besides its content, until it is answered
 _SWEEP_SECONDS = 0.5
 _received, _acknowledged = cache(MESSAGES_RECEIVED.labels), cache(ACKNOWLEDGED.labels)  # for each message
 _HANDSHAKE_SECONDS, _CLOSING_SECONDS = 10.0, 10.0
@@ -67,7 +68,7 @@ class MllpListener:
         if self._server is not None:
             self._server.close()
         for connection in list(self.connections):
-            connection.pause()
+            connection.hear_no_more()
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*self.judging)
@@ -130,22 +131,20 @@ class _Connection(asyncio.Protocol):
         self._end()
 
     def data_received(self, data: bytes) -> None:
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._closing_since is not None:
             return
         self._last_heard = time.monotonic()
-        for event in self._decoder.feed(data):
-            self._take(event)
-        if not self._decoder.is_inside:
-            self._frame_began = None
-        elif self._frame_began is None:
-            self._frame_began = self._last_heard
+        self._decode(data)
         self._mind_the_load()
 
     def eof_received(self) -> bool:
         """The peer sends no more and may still wait for answers."""
         self._end()
         self._has_ended = True
-        return self._unanswered > 0 and not self._listener.is_secured  # TLS knows no half-closed connection
+        if self._unanswered and not self._listener.is_secured:  # TLS knows no half-closed connection
+            return True
+        self._closing_since = self._closing_since or time.monotonic()
+        return False
 
     def look_at_the_clock(self, now: float) -> None:
         settings = self._listener.settings
@@ -162,9 +161,11 @@ class _Connection(asyncio.Protocol):
         elif self._is_paused:
             self._mind_the_load()
 
-    def pause(self) -> None:
-        self._is_paused = True
-        self._transport.pause_reading()
+    def hear_no_more(self) -> None:
+        """Take what has arrived whole and no more."""
+        self._pause()
+        for event in self._decoder.feed(b""):
+            self._take(event)
 
     def close(self) -> None:
         self._closing_since = self._closing_since or time.monotonic()
@@ -172,6 +173,10 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def _pause(self) -> None:
+        self._is_paused = True
+        self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         """The peer does not read its answers: it is not read either."""
@@ -182,10 +187,24 @@ class _Connection(asyncio.Protocol):
         self._is_writing_paused = False
         self._mind_the_load()
 
-    def _end(self) -> None:
-        self._frame_began = None
-        if (event := self._decoder.end()) is not None and not self._listener.is_draining:
+    def _decode(self, data: bytes) -> None:
+        """Take what is complete, but no more than may stay unanswered; the rest waits undecoded."""
+        for event in self._decoder.feed(data):
             self._take(event)
+            if self._unanswered > _UNANSWERED_MESSAGES:
+                return
+        if not self._decoder.is_inside:
+            self._frame_began = None
+        elif self._frame_began is None:
+            self._frame_began = self._last_heard
+
+    def _end(self) -> None:
+        for event in self._decoder.feed(b""):
+            self._take(event)
+        self._frame_began = None
+        rest = self._decoder.end()
+        if rest is not None and not self._listener.is_draining:
+            self._take(rest)
         self._tell_load()
 
     def _take(self, event: Event) -> None:
@@ -194,9 +213,7 @@ class _Connection(asyncio.Protocol):
         elif event.kind == "outside":
             BYTES_OUTSIDE_FRAMES.inc(len(event.content))
         self._unanswered += 1
-        self._unanswered_bytes += len(event.content)
-        if event.kind == "too_large":
-            self.pause()
+        self._unanswered_bytes += len(event.content) + _MESSAGE_BYTES
         began = time.perf_counter()
         if self._queue is not None:
             self._queue.append((event, began))
@@ -210,11 +227,16 @@ class _Connection(asyncio.Protocol):
 
     async def _judge_apart(self) -> None:
         """Judge what waits, in order, the large in a thread."""
-        while self._queue:
-            event, began = self._queue.popleft()
-            judge = partial(self._listener.checker.event, event, "mllp", self._names)
-            judged = await asyncio.to_thread(judge) if len(event.content) > _MUCH_BYTES else judge()
-            self._submit(event, began, *judged)
+        try:
+            while self._queue:
+                event, began = self._queue.popleft()
+                judge = partial(self._listener.checker.event, event, "mllp", self._names)
+                judged = await asyncio.to_thread(judge) if len(event.content) > _MUCH_BYTES else judge()
+                self._submit(event, began, *judged)
+        except Exception as error:  # what follows it must not be answered in its place
+            logger.error("a message of a closed connection was not judged: %s", type(error).__name__)
+            self.abort()
+            return
         self._queue = None
 
     def _submit(self, event: Event, began: float, received: Received, header: Header) -> None:
@@ -223,7 +245,7 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self, kind: str, size: int, header: Header, began: float, stored: Stored | None) -> None:
         self._unanswered -= 1
-        self._unanswered_bytes -= size
+        self._unanswered_bytes -= size + _MESSAGE_BYTES
         self._tell_load()
         # Only a whole frame is answered; the peer sends again what never ended, and asked nothing between frames.
         if kind in ("frame", "too_large") and not self._transport.is_closing():
@@ -232,10 +254,22 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(frame(answer))
                 _acknowledged(_code(answer)).inc()
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
-        if kind == "too_large" or (self._has_ended and not self._unanswered):
+        if kind == "too_large":
+            self._part()
+        elif self._has_ended and not self._unanswered:
             self.close()
         elif self._is_paused:
             self._mind_the_load()
+
+    def _part(self) -> None:
+        """Say no more, and hear the peer out unheeded: closing on bytes that nobody read resets a connection, and the
+        answer is lost with it."""
+        if self._transport.is_closing() or self._has_ended or not self._transport.can_write_eof():
+            self.close()
+            return
+        self._closing_since = time.monotonic()
+        self._transport.write_eof()
+        self._transport.resume_reading()
 
     def _tell_load(self) -> None:
         load = self._decoder.held_bytes + self._unanswered_bytes
@@ -245,16 +279,25 @@ class _Connection(asyncio.Protocol):
     def _mind_the_load(self) -> None:
         self._tell_load()
         listener = self._listener
-        if self._transport.is_closing() or listener.is_draining or self._has_ended:
+        if self._transport.is_closing() or listener.is_draining or self._has_ended or self._closing_since is not None:
             return
-        is_loaded = (self._unanswered_bytes > _UNANSWERED_BYTES or self._unanswered > _UNANSWERED_MESSAGES
-                     or self._is_writing_paused or (self._load > _MUCH_BYTES and listener.load > listener.most_load)
-                     )  # fmt: skip
+        if self._is_paused and not self._is_loaded:
+            self._decode(b"")  # what was left when too much was unanswered
+            self._tell_load()
+        is_loaded = self._is_loaded
         if is_loaded and not self._is_paused:
-            self.pause()
+            self._pause()
         elif not is_loaded and self._is_paused:
             self._is_paused = False
+            if self._frame_began is not None:  # it was us who kept it from ending
+                self._frame_began = time.monotonic()
             self._transport.resume_reading()
+
+    @property
+    def _is_loaded(self) -> bool:
+        listener = self._listener
+        return (self._unanswered_bytes > _UNANSWERED_BYTES or self._unanswered > _UNANSWERED_MESSAGES
+                or self._is_writing_paused or (self._load > _MUCH_BYTES and listener.load > listener.most_load))  # fmt: skip
 
 
 def _code(answer: bytes) -> str:

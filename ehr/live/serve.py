@@ -5,15 +5,12 @@ import errno
 import logging
 import shutil
 import signal
-import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
-import uvicorn
 from sqlalchemy import func, insert, select
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import ConfigurationError
 from core.feed_tables import FeedHour
@@ -23,10 +20,11 @@ from ehr.intake import LIVE
 from ehr.live.check import Checker
 from ehr.live.fhir_door import fhir_app
 from ehr.live.group_commit import GroupCommit
+from ehr.live.http_door import HttpDoor
 from ehr.live.inbox import Inbox
 from ehr.live.listener import MllpListener
 from ehr.live.metrics import INBOX_LAG, INBOX_OLDEST_SECONDS
-from ehr.live.tls import peer_names, server_tls
+from ehr.live.tls import server_tls
 
 logger = logging.getLogger("cuff.live")
 _LAG_SECONDS = 5
@@ -51,25 +49,43 @@ async def _listen(settings: Settings, say: Say, as_of: date | None) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    tls = server_tls(settings)
-    commit = GroupCommit(Inbox(settings, as_of).store)
-    checker = Checker(settings)
-    mllp = MllpListener(settings, checker, commit, tls)
-    http = _HttpDoor(settings, fhir_app(settings, checker, commit, lambda: not_ready(settings, commit)), tls)
-    with _taken_port_told(settings.mllp_port, "CUFF_MLLP_PORT"):
-        await mllp.start()
-    with _taken_port_told(settings.fhir_port, "CUFF_FHIR_PORT"):
-        await http.start()
-    watcher = asyncio.create_task(_watch(settings, checker))
-    secured = "mutual TLS" if settings.listen_tls_client_ca else "TLS" if tls else "no TLS"
-    say(f"listening: MLLP {settings.listen_host}:{mllp.port}, FHIR {settings.listen_host}:{http.port} ({secured})")
-    await stopped.wait()
-    watcher.cancel()
-    await mllp.drain()
-    await http.stop()
-    await commit.drain()
-    commit.close()
+    async with open_doors(settings, as_of) as doors:
+        secured = "mutual TLS" if settings.listen_tls_client_ca else "TLS" if doors.mllp.is_secured else "no TLS"
+        host = settings.listen_host
+        say(f"listening: MLLP {host}:{doors.mllp.port}, FHIR {host}:{doors.http.port} ({secured})")
+        await stopped.wait()
     return 0
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Both doors, open."""
+
+    mllp: MllpListener
+    http: HttpDoor
+
+
+@asynccontextmanager
+async def open_doors(settings: Settings, as_of: date | None = None) -> AsyncIterator[Doors]:
+    """Both doors until the block ends; then what has arrived is answered first. Errors: `ConfigurationError`."""
+    tls, inbox, checker = server_tls(settings), Inbox(settings, as_of), Checker(settings)
+    commit = GroupCommit(inbox.store)
+    mllp = MllpListener(settings, checker, commit, tls)
+    http = HttpDoor(settings, fhir_app(settings, checker, commit, lambda: not_ready(settings, commit)), tls)
+    watcher = asyncio.create_task(_watch(settings, checker))
+    try:
+        with _taken_port_told(settings.fhir_port, "CUFF_FHIR_PORT"):
+            await http.start()
+        with _taken_port_told(settings.mllp_port, "CUFF_MLLP_PORT"):
+            await mllp.start()
+        yield Doors(mllp, http)
+    finally:
+        watcher.cancel()
+        await mllp.drain()
+        await http.stop()
+        await commit.drain()
+        commit.close()
+        inbox.close()
 
 
 def not_ready(settings: Settings, commit: GroupCommit) -> dict[str, str]:
@@ -119,57 +135,6 @@ def _lag(settings: Settings) -> tuple[int, float]:
             .where(Payload.state == "received", Payload.archive_name == LIVE)
         ).one()
     return waiting, max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
-
-
-class _HttpDoor:
-    """uvicorn in this loop, without signal handlers of its own."""
-
-    def __init__(self, settings: Settings, app: Any, tls: ssl.SSLContext | None) -> None:
-        self._config = uvicorn.Config(
-            app, settings.listen_host, settings.fhir_port, log_config=None, access_log=False, lifespan="off",
-            server_header=False, http=_WithPeerNames, ws="none", timeout_graceful_shutdown=10, timeout_keep_alive=30,
-            limit_concurrency=settings.mllp_max_connections,
-        )  # fmt: skip
-        self._tls = tls
-        self._server: uvicorn.Server | None = None
-        self.port = 0
-
-    async def start(self) -> None:
-        """Errors: ``OSError`` for a port that is taken."""
-        self._config.load()
-        self._config.ssl = self._tls  # one context for both doors: 1.3, and the clients' certificates
-        server = uvicorn.Server(self._config)
-        server.lifespan = self._config.lifespan_class(self._config)
-        with _exit_as_os_error():
-            await server.startup()
-        self._server = server
-        self._ticking = asyncio.create_task(server.main_loop())
-        self.port = server.servers[0].sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            self._server.should_exit = True
-            await self._ticking
-            await self._server.shutdown()
-
-
-class _WithPeerNames(HttpToolsProtocol):
-    """Tells the application the names of the client's certificate, as ``request.state.peer_names``."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None and ssl_object.context.verify_mode == ssl.CERT_REQUIRED:
-            self.app_state = {**self.app_state, "peer_names": peer_names(transport.get_extra_info("peercert"))}
-
-
-@contextmanager
-def _exit_as_os_error() -> Iterator[None]:
-    """uvicorn exits the process where it cannot bind."""
-    try:
-        yield
-    except SystemExit:
-        raise OSError from None
 
 
 @contextmanager

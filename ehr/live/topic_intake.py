@@ -13,11 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.settings import Settings
 from ehr.live.broker import client_options
 from ehr.live.check import Checker
-from ehr.live.fhir_door import judge_resource
 from ehr.live.inbox import Inbox, Received
 from ehr.live.json_depth import depth_exceeds
 from ehr.live.metrics import MESSAGES_RECEIVED, QUARANTINED
 from ehr.live.mllp import END, START
+from ehr.live.resource_check import judge_resource
 from ehr.live.topic_reader import TopicReader
 from ehr.records import Reject
 from ehr.sources import Source
@@ -93,7 +93,7 @@ class TopicIntake:
             if depth_exceeds(content, self._settings.fhir_max_depth):
                 reject = Reject("resource", "unknown", "resource", "too_deep", "JSON is nested deeper than is taken")
                 return Received(content, "fhir", self.source.source_id, FEED, "resource", "unknown", reject=reject)
-            return judge_resource(content, self.source, FEED)
+            return judge_resource(content, self.source, FEED, self._checker.pseudonym_key)
         framed = content.rstrip(b"\r\n")
         if framed.startswith(START) and framed.endswith(END):  # an engine that hands its MLLP frames on
             content = framed[1:-1]

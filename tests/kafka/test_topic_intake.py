@@ -90,7 +90,7 @@ def test_fhir_is_judged_like_a_post(settings, topic):
     intake.close()
     with store_session(settings) as session:
         assert [row.reason_code for row in session.query(Quarantine).order_by(Quarantine.reason_code)] == [
-            "bad_json", "no_resource_type", "too_deep"]
+            "malformed_json", "no_resource_type", "too_deep"]
         assert [(payload.format, payload.source_id) for payload in session.query(Payload).filter_by(state="received")] == [
             ("fhir", "ward")]
 

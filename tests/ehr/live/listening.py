@@ -1,0 +1,151 @@
+"""The listener in a thread of this process, on free ports, and a peer that speaks to it byte by byte."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
+
+import uvloop
+from sqlalchemy import select
+
+from core.settings import Settings
+from core.store import Payload, open_store, store_session
+from ehr.live.acknowledged import Acknowledged, acknowledged
+from ehr.live.inbox import read_content
+from ehr.live.mllp import END, START, frame
+from ehr.live.serve import Doors, open_doors
+
+FIN = END + b"\r"
+
+
+class Peer:
+    """One connection. Nothing it does waits longer than ``seconds``."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None, seconds: float = 20) -> None:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        self.socket = tls.wrap_socket(plain, server_hostname="127.0.0.1") if tls else plain
+        self._held = b""
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.socket.close()
+
+    def send(self, *contents: bytes) -> None:
+        """Messages in their frames, in one piece."""
+        self.socket.sendall(b"".join(map(frame, contents)))
+
+    def write(self, wire: bytes) -> None:
+        """Bytes as they are."""
+        self.socket.sendall(wire)
+
+    def answer(self) -> Acknowledged:
+        """The next. Errors: ``ConnectionError`` when the other side closed before it."""
+        told = acknowledged(self.answer_bytes())
+        assert told is not None
+        return told
+
+    def answer_bytes(self) -> bytes:
+        while FIN not in self._held:
+            piece = self.socket.recv(1 << 16)
+            if not piece:
+                raise ConnectionError("closed")
+            self._held += piece
+        answer, _, self._held = self._held.partition(FIN)
+        assert answer[:1] == START
+        return answer[1:]
+
+    def codes(self, number: int) -> list[str]:
+        return [self.answer().code for _ in range(number)]
+
+    def ask(self, *contents: bytes) -> list[str]:
+        """Send; the codes of as many answers."""
+        self.send(*contents)
+        return self.codes(len(contents))
+
+    def is_closed(self) -> bool:
+        """Wait for the other side to close; whether it did so without another word."""
+        try:
+            return not self._held and self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+
+
+@dataclass(frozen=True)
+class Listening:
+    doors: Doors
+    settings: Settings
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.doors.http.port}"
+
+    def peer(self, tls: ssl.SSLContext | None = None, seconds: float = 20) -> Peer:
+        return Peer(self.doors.mllp.port, tls, seconds)
+
+
+def on_free_ports(settings: Settings, **changes: Any) -> Settings:
+    """Port 0 is no setting that anybody may give."""
+    return settings.model_copy(update={"mllp_port": 0, "fhir_port": 0, **changes})
+
+
+@contextmanager
+def listening(settings: Settings, **changes: Any) -> Iterator[Listening]:
+    """Both doors, drained when the block ends. ``changes``: settings that differ."""
+    settings = on_free_ports(settings, **changes)
+    open_store(settings)
+    opened, finished = Event(), Event()
+    found: list[Any] = []
+
+    async def serve() -> None:
+        loop, closing = asyncio.get_running_loop(), asyncio.Event()
+        async with open_doors(settings) as doors:
+            found.extend([doors, lambda: loop.call_soon_threadsafe(closing.set)])
+            opened.set()
+            await closing.wait()
+
+    def run() -> None:
+        try:
+            uvloop.run(serve())
+        except BaseException as error:
+            found.append(error)
+        finally:
+            finished.set()
+            opened.set()
+
+    thread = Thread(target=run, name="listener", daemon=True)
+    thread.start()
+    assert opened.wait(60)
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    try:
+        yield Listening(found[0], settings)
+    finally:
+        found[1]()
+        assert finished.wait(60), "the listener does not drain"
+        thread.join()
+    if isinstance(found[-1], BaseException):
+        raise found[-1]
+
+
+def eventually(is_so: Callable[[], Any], seconds: float = 20) -> Any:
+    """What ``is_so`` says, once it is true; its last word when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (told := is_so()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return told
+
+
+def stored_contents(settings: Settings, state: str = "received") -> list[bytes]:
+    """What the inbox holds in that state, in no order."""
+    with store_session(settings) as session:
+        names = session.scalars(select(Payload.payload_id).where(Payload.state == state)).all()
+    return [read_content(settings, name) for name in names]
