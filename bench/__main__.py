@@ -1,4 +1,7 @@
-"""`make bench`: every bench, or those named; a table of ratios, and the same as var/bench/results.json."""
+"""`make bench`: every bench, or those named; a table of ratios, and the same as var/bench/results.json.
+
+    python -m bench [NAME …] [NUMBER …]     # numbers are the named bench's own sizes: python -m bench live 900
+"""
 
 import importlib
 import json
@@ -11,18 +14,23 @@ from bench.result import Ratio
 from core.settings import load_settings
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the benches whose names are given, or all: modules of this package with a ``run() -> list[Ratio]``."""
     from rich.console import Console
     from rich.table import Table
 
+    names = [each for each in arguments if not each.isdigit()]
+    sizes = [int(each) for each in arguments if each.isdigit()]
+    if sizes and len(names) != 1:
+        print("sizes belong to one bench: name it", file=sys.stderr)
+        return 2
     console = Console()
     ratios: list[Ratio] = []
     for found in pkgutil.iter_modules(bench.__path__):
         module = importlib.import_module(f"bench.{found.name}") if found.name != "__main__" else None
         if hasattr(module, "run") and (not names or found.name in names):
             console.print(f"[bold]{found.name}[/] …")
-            ratios += module.run()  # type: ignore[union-attr]
+            ratios += module.run(*sizes)  # type: ignore[union-attr]
     table = Table(title="Ratios, ours over the peer's, in one run")
     for column in ("bench", "ours", "peer", "unit", "peer is", "ratio", "goal", "met", "note"):
         table.add_column(column, overflow="fold")
