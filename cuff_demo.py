@@ -1,8 +1,8 @@
 """The demo: a simulated hospital and two nights of real Airflow, driven over its REST API like a person would.
 
 Night 1 lands a history, builds, trains the first champion, scores and finds the world unchanged. Before night 2 the
-hospital's new cuffs read high; the monitor must notice, alert and have a challenger trained. Everything lives in
-``var/demo``, which a new demo wipes.
+hospital's new cuffs read high; the monitor must notice, alert and have a challenger trained. What night 2 brings as HL7 v2
+comes live over MLLP, the rest in files. Everything lives in ``var/demo``, which a new demo wipes.
 """
 
 import json
@@ -12,7 +12,6 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +24,7 @@ from core.champion import champion_version
 from core.errors import ConfigurationError, CuffError
 from core.settings import Settings
 from core.stack import Stack, StackError
+from cuff_demo_live import Delivery, live_line, send_live
 from cuff_demo_summary import print_summary, summarise, was_retraining_asked_for
 
 HISTORY_ENDS, NIGHT_2_ENDS = date(2026, 1, 1), date(2026, 1, 31)
@@ -168,7 +168,9 @@ def demo_house(settings: Settings) -> Settings:
     (var / _MARK).touch()
     return settings.model_copy(update={
         "var": var, "ops_url": "", "vault_url": "", "mlflow_url": "", "mlflow_artifacts": "", "lake_catalog": "",
-        "lake_data": "", "landing_dir": None, "smtp_url": "", "webhook_url": "", "nightly_cron": "", "watch_cron": "",
+        "lake_data": "", "landing_dir": None, "transport": "inbox", "kafka_bootstrap": "", "listen_host": "127.0.0.1",
+        "listen_tls_certificate": None, "listen_tls_key": None, "listen_tls_client_ca": None,
+        "smtp_url": "", "webhook_url": "", "nightly_cron": "", "watch_cron": "",
         "training_search_seconds": min(settings.training_search_seconds, SEARCH_SECONDS),
         "bootstrap_samples": min(settings.bootstrap_samples, BOOTSTRAP_SAMPLES),
     })
@@ -181,8 +183,8 @@ def _two_nights(house: Settings, patients: int, console: Console) -> dict[str, A
         first = pool.submit(_simulate, house, 1, patients)
         second = pool.submit(_simulate, house, 2, patients)
         with console.status("starting Airflow") as status, \
-                Stack(house, say=lambda text: status.update(text)) as stack:
-            console.print(f"Airflow is up after {time.monotonic() - started:.0f} s")
+                Stack(house, with_live=True, listen_as_of=NIGHT_2_ENDS, say=lambda text: status.update(text)) as stack:
+            console.print(f"Airflow, listener and consumer are up after {time.monotonic() - started:.0f} s")
             status.stop()
             watch = Watch(stack, console)
             _deliver(watch, 1, first, HISTORY_ENDS)
@@ -194,36 +196,45 @@ def _two_nights(house: Settings, patients: int, console: Console) -> dict[str, A
             watched = ("score_patients", "monitor_drift") if champion_version(house) else ()
             watch.require_ran(*watched)
             watch.night = 2
-            _deliver(watch, 2, second, NIGHT_2_ENDS)
+            live = _deliver(watch, 2, second, NIGHT_2_ENDS)
             watch.until_quiet("ingest_ehr_extracts", "build_warehouse", "materialize_features", *watched)
             if was_retraining_asked_for(house):
                 watch.require_ran("retrain_model")
     return summarise(house, watch.timings) | {
-        "patients": patients, "began_at": began_at.isoformat(), "seconds": round(time.monotonic() - started, 1),
+        "live": live, "patients": patients, "began_at": began_at.isoformat(), "seconds": round(time.monotonic() - started, 1),
         "peak_memory_mb": round(watch.peak_memory_mb),
         "urls": {"airflow": base_url(house), "cuff": f"{base_url(house)}/plugin/cuff",
                  "mlflow": f"http://127.0.0.1:{house.mlflow_port}"},
     }
 
 
-def _deliver(watch: Watch, night: int, extract: Future[Path], as_of: date) -> None:
-    folder = extract.result()
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+def _deliver(watch: Watch, night: int, extract: Future[Delivery], as_of: date) -> dict[str, Any]:
+    """Send what goes live, then hand over the files; returns what came of the first."""
+    delivery = extract.result()
+    size = sum(path.stat().st_size for path in delivery.folder.rglob("*") if path.is_file()) / 1e6
     what = "five years of history" if night == 1 else "a month, with new cuffs that read 8 mmHg high"
-    watch.console.print(f"[bold]night {night}[/]: the hospital delivers {what} ({size:.0f} MB)")
-    watch.stack.client.trigger("ingest_ehr_extracts", {"paths": [str(folder)], "as_of": as_of.isoformat()})
+    watch.console.print(f"[bold]night {night}[/]: the hospital delivers {what} ({size:.0f} MB in files"
+                        + (f", {len(delivery.messages):,} HL7 v2 messages live)" if delivery.messages else ")"))
+    live = send_live(watch.stack, watch.console, delivery.messages) if delivery.messages else {}
+    if live:
+        watch.console.print(f"  {live_line(live)}", highlight=False)
+    watch.stack.client.trigger("ingest_ehr_extracts", {"paths": [str(delivery.folder)], "as_of": as_of.isoformat()})
+    return live
 
 
-def _simulate(house: Settings, night: int, patients: int) -> Path:
-    """One extract, under a folder whose name tells Cuff the source; the truth lies outside the landing folder."""
+def _simulate(house: Settings, night: int, patients: int) -> Delivery:
+    """One extract, under a folder whose name tells Cuff the source; the truth lies outside the landing folder. The HL7 v2
+    messages of night 2 stay in memory until they are sent."""
     from ehr.simulate import SimulationOptions, simulate_hospital
 
     folder = house.extracts_dir / "simulated" / f"night-{night}"
     shift: dict[str, Any] = {} if night == 1 else {
         "since": HISTORY_ENDS, "until": NIGHT_2_ENDS, "drift": "cuff_high", "drift_from": HISTORY_ENDS}
-    simulate_hospital(folder, SimulationOptions(
-        patients=patients, years=YEARS, end=HISTORY_ENDS, truth_path=house.var / f"truth-night-{night}.parquet", **shift))
-    return folder
+    options = SimulationOptions(
+        patients=patients, years=YEARS, end=HISTORY_ENDS, truth_path=house.var / f"truth-night-{night}.parquet", **shift)
+    messages: list[bytes] = []
+    simulate_hospital(folder, options, deliver=None if night == 1 else lambda sent, _total: messages.extend(sent))
+    return Delivery(folder, messages)
 
 
 def _seconds(run: DagRun) -> float:

@@ -1,4 +1,4 @@
-"""Start, watch and stop the processes that Cuff runs on one machine: Airflow's four, and the MLflow server.
+"""Start, watch and stop the processes that Cuff runs on one machine: Airflow's four, the live door's, the MLflow server.
 
 Every process is the head of a session of its own, so that stopping takes its whole family; nothing outlives the stack.
 """
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +30,7 @@ from core.airflow_environment import (
 from core.dbt import write_manifest
 from core.errors import ConfigurationError, CuffError
 from core.lake import install_extensions
+from core.live_doors import doors_shown, is_open, live_doors
 from core.settings import PROJECT_ROOT, Settings
 from core.store import open_store
 
@@ -53,13 +55,18 @@ class Component:
 
 
 class Stack:
-    """``with Stack(settings) as stack:`` has a healthy Airflow inside, and nothing left of it afterwards."""
+    """``with Stack(settings) as stack:`` has a healthy Airflow inside, and nothing left of it afterwards.
 
-    def __init__(self, settings: Settings, *, with_mlflow: bool = False, start_seconds: float = 240,
-                 say: Say = lambda _: None) -> None:
+    ``with_live``: listener and consumer too, and the relay where messages travel by Kafka; what arrives belongs to the
+    business day ``listen_as_of``, by default the day of its arrival.
+    """
+
+    def __init__(self, settings: Settings, *, with_mlflow: bool = False, with_live: bool = False,
+                 listen_as_of: date | None = None, start_seconds: float = 240, say: Say = lambda _: None) -> None:
         self.settings = settings
         self.components: list[Component] = []
         self._with_mlflow, self._start_seconds, self._say = with_mlflow, start_seconds, say
+        self._doors = live_doors(settings, listen_as_of) if with_live else []
         self._environment: dict[str, str] = {}
         self.client = AirflowClient(settings)
 
@@ -84,6 +91,9 @@ class Stack:
         require_free_port(self.settings.airflow_port, "CUFF_AIRFLOW_PORT", "Airflow")
         if self._with_mlflow:
             require_free_port(self.settings.mlflow_port, "CUFF_MLFLOW_PORT", "MLflow")
+        for door in self._doors:
+            for port, setting in door.ports:
+                require_free_port(port, setting, door.what, door.host)
         for folder in (airflow_home(self.settings), log_folder(self.settings), self.settings.extracts_dir,
                        self.settings.reports_dir, self.settings.var / "mlflow"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +108,8 @@ class Stack:
             self._spawn(name, "-m", "airflow", *arguments)
         if self._with_mlflow:
             self._spawn("mlflow", "-m", "mlflow", "server", *_mlflow_arguments(self.settings))
+        for door in self._doors:
+            self._spawn(door.name, "-c", "import cuff; cuff.main()", *door.command)
         self._wait_until_healthy()
         self.client.keep_pool(*LAKE_WRITER_POOL)
 
@@ -166,6 +178,7 @@ class Stack:
                 if errors := self.client.import_errors():
                     raise StackError(f"a DAG cannot be loaded: {errors[0]}")
                 missing = sorted(expected - self.client.dag_ids())
+                missing += [door.name for door in self._doors if not all(is_open(door.host, port) for port, _ in door.ports)]
                 if not missing:
                     return
             self._say(f"Airflow: waiting for {', '.join(missing)}")
@@ -174,27 +187,29 @@ class Stack:
                          f"see {log_folder(self.settings)}")
 
 
-def require_free_port(port: int, setting: str, what: str) -> None:
-    """Errors: `ConfigurationError` when something listens on the loopback port already."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def require_free_port(port: int, setting: str, what: str, host: str = "127.0.0.1") -> None:
+    """Errors: `ConfigurationError` when something listens on the port already."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             raise ConfigurationError(
                 f"port {port} for {what} is taken; stop what listens there or set {setting} in .env") from None
 
 
 def run_up(settings: Settings, console: Console) -> int:
-    """Keep Airflow and MLflow running until Ctrl-C or SIGTERM; returns the exit code. Errors: those of `Stack.start`."""
+    """Keep Airflow, the live door and MLflow running until Ctrl-C or SIGTERM; returns the exit code. Errors: those of
+    `Stack.start`."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with console.status("starting") as status, \
-                Stack(settings, with_mlflow=True, say=status.update) as stack:
+                Stack(settings, with_mlflow=True, with_live=True, say=status.update) as stack:
             status.stop()
             console.print(f"Airflow  {base_url(settings)}  user {USERNAME}, password in {password_file(settings)}\n"
                           f"Cuff     {base_url(settings)}/plugin/cuff\n"
-                          f"MLflow   http://127.0.0.1:{settings.mlflow_port}\nCtrl-C stops everything", soft_wrap=True)
+                          f"MLflow   http://127.0.0.1:{settings.mlflow_port}\n{doors_shown(settings)}\n"
+                          "Ctrl-C stops everything", soft_wrap=True)
             while True:
                 stack.require_alive()
                 time.sleep(1)

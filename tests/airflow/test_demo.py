@@ -7,10 +7,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import func, select
 
 from core.airflow_environment import airflow_home, airflow_password, log_folder
 from core.champion import champion_version
+from core.feed_tables import InboxEntry
 from core.publication import published
+from core.store import Payload, store_session
+from ehr.live.feeds import list_feeds
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow]
 
@@ -23,6 +27,27 @@ def test_every_dag_of_both_nights_ran_and_succeeded(demo):
         assert runs[night, "score_patients"] >= 1
     assert runs[1, "retrain_model"] == 1
     assert {run["state"] for run in demo.summary["dag_runs"]} == {"success"}
+
+
+def test_the_messages_of_night_2_came_live_and_landed_before_its_files(demo):
+    live = demo.summary["live"]
+    assert live["sent"] == live["accepted"] + live["errors"] + live["rejected"] > 10
+    assert live["rejected"] == 1  # a frame that is no HL7
+    assert live["messages_per_second"] > 0
+    with store_session(demo.house) as session:
+        payloads = session.execute(select(Payload.state, Payload.as_of, Payload.source_id, InboxEntry.inbox_sequence).join(
+            InboxEntry, InboxEntry.payload_id == Payload.payload_id).where(InboxEntry.feed == "mllp")).all()
+        newest_file = session.scalar(select(func.max(InboxEntry.inbox_sequence)).where(InboxEntry.feed == "file"))
+    assert {str(as_of) for _, as_of, _, _ in payloads} == {"2026-01-31"}
+    assert Counter(state for state, *_ in payloads)["landed"] == live["landed"]
+    assert live["landed"] + live["repeated"] == live["accepted"]
+    assert {source_id for _, _, source_id, _ in payloads} == {"simulated", "default"}
+    assert max(sequence for *_, sequence in payloads) < newest_file
+    assert "live over MLLP:" in demo.output
+    feeds = {(feed.source_id, feed.feed): feed for feed in list_feeds(demo.house)}
+    assert feeds["simulated", "mllp"].waiting == 0
+    assert feeds["simulated", "file"].accepted > 10
+    assert not list(demo.house.extracts_dir.rglob("night-2/hl7v2/*"))
 
 
 def test_each_dbt_model_shows_as_a_task_that_followed_dbt(demo):
