@@ -21,6 +21,16 @@ def listen(
     sys.exit(run_listener(cli_settings(), show.print_line, as_of=day(as_of)))
 
 
+@live.command(epilog="Example: cuff consume")
+def consume(
+    once: Annotated[bool, typer.Option("--once", help="Land what waits, then exit.")] = False,
+) -> None:
+    """Land what arrived live, in micro-batches; run it beside `listen`."""
+    from ehr.live.consume import run_consumer
+
+    sys.exit(run_consumer(cli_settings(), show.print_line, once))
+
+
 @live.command(epilog="Example: cuff relay")
 def relay(
     again: Annotated[int | None, typer.Option(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatch
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +66,11 @@ class Arrival:
         return (found.st_size, found.st_mtime_ns) != (archived.size_bytes, archived.modified_ns)
 
     def open(self) -> BinaryIO:
-        """The bytes as a stream out of the archive."""
+        """The bytes as a stream out of the archive, or out of the inbox."""
+        if is_live(self.payload):
+            from ehr.live.inbox import read_content  # the inbox builds on this module
+
+            return BytesIO(read_content(self.settings, self.payload.payload_id))
         return open_archived(self.settings, self.payload.archive_name, self.payload.payload_id)
 
     def read_bytes(self) -> bytes:

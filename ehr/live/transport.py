@@ -8,11 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from core.feed_tables import InboxEntry
 from core.settings import Settings
-from core.store import Payload, store_session
+from core.store import Payload, store_session, utc_now
+from ehr.intake import LIVE
 
 _POLL_SECONDS = 0.1
 
@@ -53,6 +54,16 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of every connection."""
+
+
+def waiting_entries(settings: Settings) -> tuple[int, float]:
+    """How many live entries have not landed, and the age of the oldest in seconds."""
+    with store_session(settings) as session:
+        number, since = session.execute(
+            select(func.count(), func.min(Payload.received_at))
+            .where(Payload.state == "received", Payload.archive_name == LIVE)
+        ).one()
+    return number, max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
 
 
 class InboxTransport:
