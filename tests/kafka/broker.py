@@ -127,7 +127,7 @@ def answers(bootstrap: str, seconds: float = 1.0) -> bool:
 def find_jars() -> tuple[Path | None, str]:
     """(folder of Kafka's jars, ""), fetched through Maven once and kept in the user's cache; else (None, what is missing)."""
     if shutil.which("java") is None:
-        return None, "java is not installed (Debian's openjdk-17-jre-headless)"
+        return None, "java is not installed (Debian's package default-jre-headless)"
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cuff"
     jars = cache / f"kafka-{digest}"
