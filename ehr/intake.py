@@ -26,7 +26,7 @@ from ehr.sources import DEFAULT_SOURCE, Source
 
 _PEEK_BYTES = 4096
 _HL7_HEADS = (b"MSH", b"FHS", b"BHS", b"\x0bMSH")
-_FIRST_GROUP_BYTES, _GROUP_BYTES = 64 << 20, 512 << 20
+_GROUP_BYTES = 512 << 20
 _FILES_IN_A_GROUP = 5000
 _IDS_AT_A_TIME = 500  # SQLite takes 999 parameters where it is old
 LIVE = "inbox"  # `Payload.archive_name` of what arrived live
@@ -97,15 +97,15 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def in_groups(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Files in groups to be read together: the first is small, so that reading starts while the archive is still busy."""
+    """Files in groups to be read together: large ones, since each costs a round of planning."""
     group: list[Path] = []
-    held, limit = 0, _FIRST_GROUP_BYTES
+    held = 0
     for file in files:
         group.append(file)
         held += file.stat().st_size
-        if held >= limit or len(group) >= _FILES_IN_A_GROUP:
+        if held >= _GROUP_BYTES or len(group) >= _FILES_IN_A_GROUP:
             yield group
-            group, held, limit = [], 0, _GROUP_BYTES
+            group, held = [], 0
     if group:
         yield group
 

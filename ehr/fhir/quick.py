@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection
 from ehr.fhir.allow_list import declared_fields, resource_struct
 from ehr.fhir.exact import open_plain
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
 
 _ENTRY = (
     'struct("fullUrl" varchar, request struct("method" varchar, url varchar), '

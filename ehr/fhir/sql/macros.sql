@@ -76,6 +76,9 @@ create or replace temp macro codings_of(coding) as
         lambda c: c.code is not null
     );
 
+create or replace temp macro codings_text(codings) as
+    array_to_string(list_transform(codings, lambda c: concat(c.system, '|', c.code)), ',');
+
 -- Answers: of published code systems alone. A code of any other may be anything, a telephone number too.
 create or replace temp macro answers_of(coding) as
     list_filter(codings_of(coding), lambda c: regexp_matches(c.system,

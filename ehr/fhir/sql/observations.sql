@@ -34,9 +34,13 @@ timed as (
     select
         *,
         fhir_at(event_text, time_zone) as event_at,
-        content_of('Observation', row(
-            version_at, recorded_at_or_null, person_key, visit_key, known_status, event_text, codings, value_number,
-            value_unit, value_text, value_codings, components
+        -- As short as it can be told: text is hashed byte by byte. No part holds a separator, save a time that is refused.
+        content_of('Observation', concat(
+            version_at, '|', recorded_at_or_null, '|', person_key, '|', visit_key, '|', known_status, '|', event_text, '|',
+            codings_text(codings), '|', value_number, '|', value_unit, '|', value_text, '|', codings_text(value_codings), '|',
+            array_to_string(list_transform(components, lambda c: concat(
+                codings_text(c.codings), '|', c.value_number, '|', c.value_unit, '|', c.value_text
+            )), ';')
         )) as content_hash
     from shaped
 )
