@@ -1,10 +1,11 @@
 """How fast extracts come in, against a bare ``orjson.loads`` loop over the same files, in the same run.
 
-`ingest` digests, compresses, encrypts, parses, cuts down and lands; the loop only parses, in one thread. Two kinds of
+`ingest` digests, compresses, encrypts, parses, cuts down and lands; the loop only parses, in one thread. Three kinds of
 input: bundles of strangers (``../shared/data/fhir_bundles``, copied under new ids until there are enough), where most
-resources are of types that Cuff ignores, and NDJSON of observations alone, where every line becomes a row.
+resources are of types that Cuff ignores; the same resources as a Bulk Data export, a file of NDJSON for each type; and
+NDJSON of blood pressures alone, where every line becomes a row.
 
-    python -m bench ingest                  # or: python -m bench.ingest BUNDLES_MB LINES_MB
+    python -m bench ingest                  # or: python -m bench.ingest BUNDLES_MB LINES_MB EXPORT_MB
 """
 
 import re
@@ -25,6 +26,7 @@ from ehr.ingest import ingest
 BUNDLES = PROJECT_ROOT.parent / "shared" / "data" / "fhir_bundles"
 GOAL = ">= 1.0"
 _UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LOCAL = re.compile(rb"urn:uuid:([0-9a-f-]{36})")
 _SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
@@ -35,11 +37,32 @@ def write_bundles(folder: Path, megabytes: float) -> None:
     written, copy = 0, 0
     while written < megabytes * 1e6:
         for number, data in enumerate(sources):
-            shift = copy * 0x01010101
-            renamed = _UUID.sub(lambda m, s=shift: b"%08x" % (int(m[0][:8], 16) ^ s) + m[0][8:], data)
+            renamed = _renamed(data, copy)
             (folder / f"{copy:03}-{number:02}.json").write_bytes(renamed)
             written += len(renamed)
         copy += 1
+
+
+def _renamed(data: bytes, copy: int) -> bytes:
+    shift = copy * 0x01010101
+    return _UUID.sub(lambda m: b"%08x" % (int(m[0][:8], 16) ^ shift) + m[0][8:], data)
+
+
+def write_export(folder: Path, megabytes: float) -> None:
+    """The bundles' resources as servers export them: a file for each type, a resource a line, references by type and id."""
+    folder.mkdir()
+    lines: dict[str, list[bytes]] = {}
+    for path in sorted(BUNDLES.glob("*.json")):
+        resources = [entry["resource"] for entry in orjson.loads(path.read_bytes())["entry"]]
+        types = {found["id"].encode(): found["resourceType"].encode() for found in resources}
+        for found in resources:
+            line = _LOCAL.sub(lambda m, t=types: t.get(m[1], b"Resource") + b"/" + m[1], orjson.dumps(found))
+            lines.setdefault(found["resourceType"], []).append(line + b"\n")
+    blocks = {kind: b"".join(each) for kind, each in lines.items()}
+    copies = round(megabytes * 1e6 / sum(map(len, blocks.values()))) or 1
+    for kind, block in blocks.items():
+        with open(folder / f"{kind}.ndjson", "wb") as out:
+            out.writelines(_renamed(block, copy) for copy in range(copies))
 
 
 def write_lines(folder: Path, megabytes: float) -> None:
@@ -104,7 +127,7 @@ def measure(name: str, folder: Path, var: Path) -> Ratio:
     return Ratio(name, megabytes / summary.seconds, megabytes / loop_seconds, "MB/s", "orjson.loads loop", GOAL, note)
 
 
-def run(bundles_mb: float = 300, lines_mb: float = 300) -> list[Ratio]:
+def run(bundles_mb: float = 300, lines_mb: float = 300, export_mb: float = 300) -> list[Ratio]:
     """Each input once, after a small one that loads the libraries. Lines first, so that their peak is their own."""
     ratios = []
     with tempfile.TemporaryDirectory(prefix="cuff-bench-") as folder:
@@ -117,6 +140,9 @@ def run(bundles_mb: float = 300, lines_mb: float = 300) -> list[Ratio]:
         if bundles_mb and BUNDLES.exists():
             write_bundles(room / "bundles", bundles_mb)
             ratios.append(measure("ingest bundles of strangers", room / "bundles", room / "var-bundles"))
+        if export_mb and BUNDLES.exists():
+            write_export(room / "export", export_mb)
+            ratios.append(measure("ingest Bulk Data of all types", room / "export", room / "var-export"))
     return ratios
 
 
