@@ -61,6 +61,9 @@ def find_fhir_repeats(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
     accepted: Counts = Counter()
     duplicate: Counts = Counter()
     for table, (kind, _retracted) in FACT_TABLES.items():
+        if connection.execute(f"select 1 from new_{table} limit 1").fetchone() is None:
+            connection.execute(f"create or replace temp table repeated_{table} (n bigint)")
+            continue
         connection.execute(
             f"""
             create or replace temp table repeated_{table} as
