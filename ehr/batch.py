@@ -93,13 +93,16 @@ class BatchRun:
             self._fhir.read(fhir)
 
     def land(
-        self, counted: Callable[[BatchOutcome], dict[str, list[CountRow]]] = BatchOutcome.count_rows
+        self, counted: Callable[[BatchOutcome], dict[str, list[CountRow]]] = BatchOutcome.count_rows,
+        awaited: Iterable[str] = (),
     ) -> tuple[BatchOutcome, dict[str, list[CountRow]]]:
-        """Everything read, into the lake; returns what came of it and the rows that ``counted`` made of that."""
+        """Everything read, into the lake; returns what came of it and the rows that ``counted`` made of that. ``awaited``
+        are record keys that belong to messages which have not landed yet."""
         from ehr.hl7v2.batch import parse_hl7v2
 
         outcome = BatchOutcome([arrival.payload for arrival in self._arrivals])
-        landing.note_sequences(self._lake, inbox_sequences(self._settings, [p.payload_id for p in outcome.payloads]))
+        sequences = inbox_sequences(self._settings, [payload.payload_id for payload in outcome.payloads])
+        landing.note_sequences(self._lake, sequences, awaited)
         fhir = self._fhir.finish() if self._fhir else FhirOutcome()
         messages = [(a.payload, a) for a in self._arrivals if a.payload.format == "hl7v2"]
         hl7 = parse_hl7v2(self._lake, messages, self._sources, self._key)

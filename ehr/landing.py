@@ -5,7 +5,7 @@ The lake's transaction is the moment of truth. Whatever the ops database does no
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,9 @@ def create_raw_tables(connection: DuckDBPyConnection) -> None:
         connection.execute(f"alter table clinical.raw.{table} add column inbox_sequence bigint")
 
 
-def note_sequences(connection: DuckDBPyConnection, sequences: dict[str, int]) -> None:
-    """Temp table ``arrived``: the place of each of the batch's payloads in the order of arrival."""
+def note_sequences(connection: DuckDBPyConnection, sequences: dict[str, int], awaited: Iterable[str] = ()) -> None:
+    """Temp tables ``arrived``: the place of each of the batch's payloads in the order of arrival, and ``awaited``: record
+    keys of messages that were accepted and have not landed yet."""
     import pyarrow as pa
 
     arrived = pa.table({"payload_id": pa.array(sequences.keys(), pa.string()),
@@ -48,6 +49,9 @@ def note_sequences(connection: DuckDBPyConnection, sequences: dict[str, int]) ->
     connection.register("arrived_rows", arrived)
     connection.execute("create or replace temp table arrived as from arrived_rows")
     connection.unregister("arrived_rows")
+    connection.register("awaited_rows", pa.table({"record_key": pa.array(list(awaited), pa.string())}))
+    connection.execute("create or replace temp table awaited as from awaited_rows")
+    connection.unregister("awaited_rows")
 
 
 def landed_in(connection: DuckDBPyConnection, batch_id: int) -> dict[str, list[dict[str, Any]]]:
@@ -135,6 +139,7 @@ def judge_messages(
             case
                 when held.hashes is not null and list_contains(held.hashes, ranked.content_hash) then 'duplicate'
                 when held.hashes is not null then 'control_id_reused'
+                when ranked.record_key in (select record_key from awaited) then 'control_id_reused'
                 when nth = 1 then 'new'
                 when ranked.content_hash = first_hash then 'duplicate'
                 else 'control_id_reused'

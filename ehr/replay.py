@@ -25,6 +25,8 @@ from ehr.sources import load_sources
 # Refused for who sent it, not for what it says: nothing that is mended here makes it welcome. Whoever decides otherwise
 # names the entry or the reason; from the right sender the same bytes are taken anyway.
 _NOT_BY_THE_WAY = frozenset({"certificate_mismatch"})
+# No whole message is there to be read again.
+_NOT_WHOLE = ("outside_frame", "too_large", "too_deep")
 _Totals = dict[tuple[str, str, str], Counter[str]]  # (payload_id, unit, type) -> count by column
 
 
@@ -49,16 +51,25 @@ def replay(settings: Settings, reason_code: str | None = None, quarantine_id: st
         batch_id = open_batch(settings, max(payload.as_of for payload in payloads))
         run = BatchRun(settings, lake, load_sources(settings.sources_file), batch_id)
         run.read([Arrival(settings, payload) for payload in payloads])
-        outcome, differences = run.land(lambda outcome: _differences(before, outcome))
+        outcome, differences = run.land(lambda outcome: _differences(before, outcome), _awaited(settings))
         return _write_down(settings, payloads, entries, outcome, differences, batch_id)
+
+
+def _awaited(settings: Settings) -> list[str]:
+    """Identities of live messages that have not landed: the sender of a refused one may have mended it and sent it again."""
+    with store_session(settings) as session:
+        return list(session.scalars(
+            select(InboxEntry.message_key)
+            .join(Payload, Payload.payload_id == InboxEntry.payload_id)
+            .where(Payload.state == "received", InboxEntry.message_key.is_not(None))))  # fmt: skip
 
 
 def _what_fits(
     settings: Settings, reason_code: str | None, quarantine_id: str | None
 ) -> tuple[list[Quarantine], list[Payload]]:
-    """Open entries and the landed payloads behind them. Errors: `InputError` when there are none."""
+    """Open entries and the payloads behind them, in the order of arrival. Errors: `InputError` when there are none."""
     with store_session(settings) as session:
-        query = select(Quarantine).where(Quarantine.state == "open")
+        query = select(Quarantine).where(Quarantine.state == "open", Quarantine.reason_code.not_in(_NOT_WHOLE))
         if reason_code is not None:
             query = query.where(Quarantine.reason_code == reason_code)
         if quarantine_id is not None:
@@ -75,7 +86,8 @@ def _what_fits(
             )
         )
     if not payloads:
-        raise InputError("no open quarantine entry of a landed payload fits; `cuff quarantine list` shows them")
+        raise InputError("no open quarantine entry of a landed payload fits that could be read again; `cuff quarantine "
+                         "list` shows them; what was not taken whole must be sent again")  # fmt: skip
     return entries, payloads
 
 
