@@ -11,14 +11,15 @@ from threading import Event, Thread
 from typing import Any
 
 import uvloop
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from core.settings import Settings
-from core.store import Payload, open_store, store_session
+from core.store import Payload, Quarantine, open_store, store_session
 from ehr.live.acknowledged import Acknowledged, acknowledged
 from ehr.live.inbox import read_content
 from ehr.live.mllp import END, START, frame
 from ehr.live.serve import Doors, open_doors
+from tests.ehr.live.live_house import message, patient
 
 FIN = END + b"\r"
 
@@ -26,8 +27,12 @@ FIN = END + b"\r"
 class Peer:
     """One connection. Nothing it does waits longer than ``seconds``."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None, seconds: float = 20) -> None:
-        plain = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None, seconds: float = 20, buffer_bytes: int = 0) -> None:
+        plain = socket.socket()
+        if buffer_bytes:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        plain.settimeout(seconds)
+        plain.connect(("127.0.0.1", port))
         self.socket = tls.wrap_socket(plain, server_hostname="127.0.0.1") if tls else plain
         self._held = b""
 
@@ -83,13 +88,14 @@ class Peer:
 class Listening:
     doors: Doors
     settings: Settings
+    stop: Callable[[], None]  # as SIGTERM does
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.doors.http.port}"
 
-    def peer(self, tls: ssl.SSLContext | None = None, seconds: float = 20) -> Peer:
-        return Peer(self.doors.mllp.port, tls, seconds)
+    def peer(self, tls: ssl.SSLContext | None = None, seconds: float = 20, buffer_bytes: int = 0) -> Peer:
+        return Peer(self.doors.mllp.port, tls, seconds, buffer_bytes)
 
 
 def on_free_ports(settings: Settings, **changes: Any) -> Settings:
@@ -108,7 +114,7 @@ def listening(settings: Settings, **changes: Any) -> Iterator[Listening]:
     async def serve() -> None:
         loop, closing = asyncio.get_running_loop(), asyncio.Event()
         async with open_doors(settings) as doors:
-            found.extend([doors, lambda: loop.call_soon_threadsafe(closing.set)])
+            found.extend([doors, lambda: None if loop.is_closed() else loop.call_soon_threadsafe(closing.set)])
             opened.set()
             await closing.wait()
 
@@ -127,13 +133,24 @@ def listening(settings: Settings, **changes: Any) -> Iterator[Listening]:
     if isinstance(found[0], BaseException):
         raise found[0]
     try:
-        yield Listening(found[0], settings)
+        yield Listening(found[0], settings, found[1])
     finally:
         found[1]()
         assert finished.wait(60), "the listener does not drain"
         thread.join()
     if isinstance(found[-1], BaseException):
         raise found[-1]
+
+
+@contextmanager
+def locked_inbox(settings: Settings) -> Iterator[Connection]:
+    """While it lasts another writer has the ops database, and nothing can be stored; `rollback` on it gives it back."""
+    with open_store(settings).connect() as writer:
+        writer.exec_driver_sql("begin immediate")
+        try:
+            yield writer
+        finally:
+            writer.rollback()
 
 
 def eventually(is_so: Callable[[], Any], seconds: float = 20) -> Any:
@@ -149,3 +166,30 @@ def stored_contents(settings: Settings, state: str = "received") -> list[bytes]:
     with store_session(settings) as session:
         names = session.scalars(select(Payload.payload_id).where(Payload.state == state)).all()
     return [read_content(settings, name) for name in names]
+
+
+def reasons(door: Listening) -> list[str]:
+    """Of all that was quarantined, sorted."""
+    with store_session(door.settings) as session:
+        return sorted(session.scalars(select(Quarantine.reason_code)))
+
+
+def quarantined(door: Listening, reason_code: str) -> int:
+    return reasons(door).count(reason_code)
+
+
+def adt(number: object, *segments: str, **header: str) -> bytes:
+    """A sound message, unless ``segments`` make it another."""
+    return message(str(number), *(segments or (patient("17"),)), **header).encode()
+
+
+def faulty(number: object) -> bytes:
+    return adt(number, "PID|1||")
+
+
+def free_ports(number: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
