@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from ehr.live import relay, topic_reader
+from ehr.live import consume, relay, topic_reader
 from tests.conftest import make_settings
 from tests.kafka.broker import Broker, find_jars, own_broker
 
@@ -48,6 +48,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that production takes every few seconds, sooner."""
     monkeypatch.setattr(topic_reader, "_LOOK_SECONDS", 0.5)
     monkeypatch.setattr(relay, "_LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(consume, "_LAST_WAIT_SECONDS", 2.0)
 
 
 @pytest.fixture

@@ -16,13 +16,10 @@ from ehr.ledger import COUNTS, ledger_totals
 from ehr.live import kafka_transport
 from ehr.live import lander as lander_module
 from ehr.live.broker import DEAD_LETTERS, HL7V2, headers_of, make_topics, read_headers, topic_name
-from ehr.live.inbox import Inbox
 from ehr.live.kafka_transport import KafkaTransport
 from ehr.live.lander import Lander
-from ehr.live.relay import publish_again
 from ehr.live.transport import Announced
-from tests.kafka.broker import Broker
-from tests.kafka.live_house import arrive, message, on_topic, owed, publish_all, received, states, wait_for
+from tests.kafka.live_house import arrive, message, on_topic, owed, publish_all, states, wait_for
 
 ARCHIVE_KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -275,18 +272,3 @@ def test_while_the_broker_is_away_nothing_is_announced(settings):
 def test_without_a_broker_it_says_what_to_set(settings):
     with pytest.raises(ConfigurationError, match="CUFF_KAFKA_BOOTSTRAP"):
         KafkaTransport(settings.model_copy(update={"kafka_bootstrap": ""}))
-
-
-@pytest.mark.slow
-def test_a_broker_killed_while_it_is_read(settings, transport, our_broker: Broker):
-    arrive(settings, range(10))
-    publish_all(settings)
-    gather(transport, range(1, 11))
-    transport.landed()
-    our_broker.kill()
-    transport.gather(1, 10)
-    our_broker.start()
-    Inbox(settings).store([received(settings, 10)])
-    publish_all(settings)
-    assert [each.inbox_sequence for each in gather(transport, range(11, 12), seconds=30)] == [11]
-    assert publish_again(settings) == 11

@@ -2,28 +2,43 @@
 
 import signal
 import subprocess
+import uuid
 from itertools import pairwise
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from core.settings import PROJECT_ROOT
 from ehr.live.broker import HL7V2, read_headers
-from tests.kafka.live_house import CANARY, arrive, on_topic, owed, publish_all, wait_for
+from tests.kafka.live_house import CANARY, arrive, message, on_topic, owed, publish_all, wait_for
 from tests.kafka.relay_process import CUFF, ask, relay_environment, relay_process, with_free_port
 
 
 @pytest.mark.slow
-def test_it_says_that_it_relays_tells_how_it_is_and_ends_when_told_to(settings, tmp_path):
-    settings = with_free_port(settings)
+def test_it_carries_both_ways_tells_how_it_is_and_ends_when_told_to(settings, tmp_path):
+    """The inbox out, and a hospital's own topic in, which then goes out as well."""
+    topic = f"hospital-{uuid.uuid4().hex[:10]}"
+    sources = tmp_path / "sources.toml"
+    sources.write_text(f'[source.ward]\nkafka_topic = "{topic}"\n')
+    settings = with_free_port(settings.model_copy(update={"sources_file": sources}))
     arrive(settings, range(20))
     with relay_process(settings, tmp_path / "log") as process:
         wait_for(lambda: not list(owed(settings)), 30, "the acknowledgements")
-        wait_for(lambda: ask(settings, "/readyz")[0] == 200, 10, "readiness")
+        wait_for(lambda: "ward" in ask(settings, "/readyz")[1], 10, "word of the topic that is not there")
+        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+        producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+        producer.produce(topic, message(20))
+        assert producer.flush(10) == 0
+        wait_for(lambda: ask(settings, "/readyz")[0] == 200, 20, "readiness")
+        wait_for(lambda: f'cuff_relayed_total{{topic="{settings.kafka_prefix}.hl7v2.v1"}} 21.0' in ask(
+            settings, "/metrics")[1], 20, "the hospital's message on our topic")
         assert ask(settings, "/healthz")[0] == 200
-        assert f'cuff_relayed_total{{topic="{settings.kafka_prefix}.hl7v2.v1"}} 20.0' in ask(settings, "/metrics")[1]
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    assert len(on_topic(settings, HL7V2)) == 20
+    last = max(on_topic(settings, HL7V2), key=lambda each: int(read_headers(each)["inbox_sequence"]))
+    assert read_headers(last)["source_id"] == "ward"
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
     assert CANARY not in log
