@@ -22,6 +22,7 @@ Answer = Callable[[Stored | None], None]  # None: it could not be stored
 _LARGEST_GROUP = 2000
 _LARGEST_GROUP_BYTES = 64 << 20
 _FAILING_SECONDS = 5.0
+_STUCK_SECONDS, _REFUSING_SECONDS = 15.0, 0.5  # longer than a busy database is waited for
 _PATIENCE_OF_A_COMMIT, _LONGEST_PATIENCE_SECONDS = 0.25, 0.003
 
 
@@ -72,12 +73,29 @@ class GroupCommit:
             while self._waiting:
                 await self._gather()
                 group = self._take()
-                outcomes = await loop.run_in_executor(self._thread, self._store_group, [w.received for w in group])
-                for waiting, outcome in zip(group, outcomes, strict=True):
+                storing = loop.run_in_executor(self._thread, self._store_group, [w.received for w in group])
+                await asyncio.wait([storing], timeout=_STUCK_SECONDS)
+                if not storing.done():
+                    await self._refuse_until(storing, group)
+                    continue
+                for waiting, outcome in zip(group, storing.result(), strict=True):
                     self._tell(waiting, outcome)
                 self._expected = len(group) + len(self._waiting)
         finally:
             self._running = None
+
+    async def _refuse_until(self, storing: asyncio.Future[list[Stored | None]], group: list[_Waiting]) -> None:
+        """A disk or a server hangs: senders are told so. What is stored in the end they send again, and it is known."""
+        logger.error("the inbox does not answer; messages are refused until it does")
+        STORE_FAILURES.inc()
+        while True:
+            self._failed_at = time.monotonic()
+            for waiting in group:
+                self._tell(waiting, None)
+            await asyncio.wait([storing], timeout=_REFUSING_SECONDS)
+            if storing.done():
+                return
+            group, self._waiting = self._waiting, []
 
     async def _gather(self) -> None:
         """Give those who were answered just now the time to send their next: one full commit is worth two half ones."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import resource
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,7 @@ from ehr.live.tls import server_tls
 
 logger = logging.getLogger("cuff.live")
 _LAG_SECONDS = 5
+_OTHER_FILES = 256
 _BUSY_MILLISECONDS = 2000
 _FREE_BYTES = 8 << 20
 Say = Callable[[str], None]
@@ -42,7 +44,18 @@ def run_listener(settings: Settings, say: Say, as_of: date | None = None) -> int
     import uvloop
 
     open_store(settings)  # migrated before the first message, not with it
+    _allow_connections(settings)
     return uvloop.run(_listen(settings, say, as_of))
+
+
+def _allow_connections(settings: Settings) -> None:
+    """As many files as both doors may have connections; a shell often allows 1024."""
+    wanted = 2 * settings.mllp_max_connections + _OTHER_FILES
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), most))
+    if most < wanted:
+        logger.warning("the system allows %d open files, for CUFF_MLLP_MAX_CONNECTIONS it takes %d", most, wanted)
 
 
 async def _listen(settings: Settings, say: Say, as_of: date | None) -> int:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.conftest import make_settings
-from tests.ehr.live.listening import Peer, adt, faulty, listening, locked_inbox, reasons, stored_contents
+from tests.ehr.live.listening import Peer, adt, eventually, faulty, listening, locked_inbox, reasons, stored_contents
 from tests.ehr.live.live_house import message, patient
 
 
@@ -123,3 +123,16 @@ def test_a_message_that_the_database_does_not_take_keeps_no_other_from_being_sto
             time.sleep(0.2)  # all three are waiting: one group
             writer.commit()
         assert peer.codes(3) == ["AA", "AR", "AA"]
+
+
+def test_while_the_disk_hangs_senders_are_refused_and_what_was_stored_after_all_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr("ehr.live.group_commit._STUCK_SECONDS", 0.3)
+    settings = make_settings(tmp_path / "var")
+    with listening(settings) as door, door.peer() as peer:
+        with locked_inbox(settings):  # for which the inbox waits eight seconds
+            assert peer.ask(adt("s1")) == ["AR"]
+            assert peer.ask(adt("s2"), adt("s3")) == ["AR", "AR"]
+        assert eventually(lambda: stored_contents(settings)) == [adt("s1")]
+        assert eventually(lambda: peer.ask(adt("s2")) == ["AA"])
+        assert peer.ask(adt("s1"), adt("s3")) == ["AA", "AA"]
+        assert len(stored_contents(settings)) == 3
