@@ -42,7 +42,7 @@ def checks(scope: Scope) -> list[Check]:
         Check("label_rate_is_believable", "fail", "ml.hypertension_examples",
               "between 1% and 50% of the labelled examples had an event",
               f"select 1 from {examples} having count(label) >= {LEAST_LABELLED} and avg(label) not between 0.01 and 0.5"),
-        Check("label_agrees_with_outcome", "fail", "ml.hypertension_examples", "1 event, 0 none, null censored",
+        Check("label_agrees_with_outcome", "fail", "ml.hypertension_examples", "1 event, 0 none, else null",
               f"""select 1 from {examples} where label is distinct from
                   case outcome when 'event' then 1 when 'no_event' then 0 end
                   or (event_date is not null) <> (outcome = 'event')"""),

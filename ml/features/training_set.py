@@ -23,7 +23,8 @@ def training_set(settings: Settings, published: Published) -> "pd.DataFrame":
 
     For the same reason ``weight`` is above 1 for who stayed without event: an event is known when it happens, its absence
     only when the patient is seen again after the window. Each such row also stands for the censored of its landmark
-    (inverse probability of censoring), so that a young landmark does not look riskier than it was.
+    (inverse probability of censoring), so that a young landmark does not look riskier than it was. It does not stand for
+    the prevalent: they were not at risk.
     """
     with read_lake(settings, ("clinical",), SnapshotNumbers(clinical=published.clinical_snapshot)) as lake:
         return typed(read_training_set(lake, published.as_of.isoformat()))
@@ -35,7 +36,7 @@ def read_training_set(lake: "DuckDBPyConnection", as_of: str) -> "pd.DataFrame":
     return lake.execute(
         f"""
         with examples as (
-            select *, case label when 0 then count(*) filter (where label is distinct from 1) over landmark
+            select *, case label when 0 then count(*) filter (where outcome in ('no_event', 'censored')) over landmark
                 / count(*) filter (where label = 0) over landmark else 1.0 end as weight
             from clinical.ml.hypertension_examples
             where landmark_date + {LABEL_WINDOW_DAYS} <= $as_of::date

@@ -113,7 +113,8 @@ def test_nothing_before_a_landmark_changes_a_label(built: Settings) -> None:
         """)
     _build(built, AS_OF, "--full-refresh")
     after = _labels(built)
-    stayed = labels.keys() & after.keys()
+    # Who turns out to have had it by the landmark is no example, so the past decides who is one, never which label they have.
+    stayed = {key for key in labels.keys() & after.keys() if "prevalent" not in (labels[key][1], after[key][1])}
     assert len(stayed) > PATIENTS / 4
     assert {labels[key][0] for key in stayed} >= {0, 1}
     assert {key: after[key] for key in stayed} == {key: labels[key] for key in stayed}
@@ -220,6 +221,7 @@ def test_features_by_hand(built: Settings) -> None:
 
 def test_unit_tests_of_label_eligibility_and_small_cells_pass(built: Settings) -> None:
     run_dbt(built, "test", a_build(AS_OF), "--quiet", "--select", "marts.ml,test_type:unit", "marts.analytics,test_type:unit")
-    results = json.loads((Path(built.var) / "dbt" / "target" / "run_results.json").read_text())["results"]
-    assert len(results) == 13
+    kept = json.loads((Path(built.var) / "dbt" / "target" / "run_results.json").read_text())["results"]
+    results = [result for result in kept if result["unique_id"].startswith("unit_test.")]
+    assert len(results) == 14
     assert {result["status"] for result in results} == {"pass"}

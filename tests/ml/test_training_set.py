@@ -5,6 +5,8 @@ from datetime import date
 import pandas as pd
 import pytest
 
+from core.lake import write_lake
+from core.publication import finish_build, publish, start_build
 from core.settings import Settings
 from ml.features.catalog import CATEGORICAL, FEATURE_NAMES
 from ml.features.training_set import training_set
@@ -58,3 +60,17 @@ def test_who_stayed_also_stands_for_who_was_not_seen_again(settings: Settings, d
         everybody = drawn.examples[pd.to_datetime(drawn.examples["landmark_date"]) == landmark]
         assert rows["weight"].sum() == pytest.approx(len(everybody))
         assert (rows.loc[rows["label"] == 1, "weight"] == 1).all()
+
+
+def test_nobody_stands_for_who_had_it_already(settings: Settings, drawn: Drawn) -> None:
+    before = training_set(settings, publish_hospital(settings, drawn))
+    with write_lake(settings) as lake:
+        lake.execute("update clinical.ml.hypertension_examples set outcome = 'prevalent' "
+                     "where outcome = 'censored' and landmark_date = '2023-01-01'")
+    build = start_build(settings, drawn.as_of)
+    finish_build(settings, build.build_id)
+    after = training_set(settings, publish(settings, build.build_id, "test"))
+    there = after["landmark_date"] == pd.Timestamp(2023, 1, 1)
+    assert (before.loc[there & (before["label"] == 0), "weight"] > 1).all()
+    assert (after.loc[there, "weight"] == 1).all()
+    pd.testing.assert_frame_equal(after[~there], before[~there])

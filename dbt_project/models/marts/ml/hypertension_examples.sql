@@ -74,6 +74,29 @@ recorded_events as (
 
 ),
 
+-- Who had it by the landmark, as is known only now. Eligibility could not know; no window can make a new case of them.
+prevalent as (
+
+    select
+        landmarks.patient_key,
+        landmarks.landmark_date,
+    from landmarks
+    inner join recorded_events
+        on landmarks.patient_key = recorded_events.patient_key
+        and recorded_events.event_at < landmarks.window_opens_at
+    union
+    select
+        landmarks.patient_key,
+        landmarks.landmark_date,
+    from landmarks
+    inner join high_readings
+        on landmarks.patient_key = high_readings.patient_key
+        and high_readings.event_at < landmarks.window_opens_at
+    group by landmarks.patient_key, landmarks.landmark_date
+    having count(distinct high_readings.event_date) >= 2
+
+),
+
 events as (
 
     select
@@ -147,6 +170,7 @@ outcomes as (
         end as followed_until,
         case
             when not coalesce({{ is_matured('landmarks.landmark_date', 'told.told_until_date') }}, false) then 'censored'
+            when prevalent.patient_key is not null then 'prevalent'
             when first_events.event_date is not null then 'event'
             when died_within_window or followed_until >= landmarks.window_end_date then 'no_event'
             else 'censored'
@@ -154,6 +178,7 @@ outcomes as (
     from landmarks
     inner join {{ ref('dim_patients') }} as patients using (patient_key)
     cross join told
+    left join prevalent using (patient_key, landmark_date)
     left join first_events using (patient_key, landmark_date)
     left join last_seen using (patient_key)
 
