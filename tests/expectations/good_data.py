@@ -17,11 +17,12 @@ def fill_raw(lake: DuckDBPyConnection) -> None:
     lake.execute("use clinical; " + RAW_TABLES.read_text())
     for batch in (1, 2, 3, 4):
         lake.execute("""
-            insert into raw.landings
-            select md5('payload' || $1), 'sim', 'fhir', $1, date '2024-01-01' + $1::int, 1000,
-                   timestamptz '2024-01-01 03:00:00+00', timestamptz '2024-01-01 03:00:00+00',
+            insert into raw.landings by name
+            select md5('payload' || $1) as payload_id, 'sim' as source_id, 'fhir' as format, $1 as batch_id,
+                   date '2024-01-01' + $1::int as as_of, 1000 as size_bytes,
+                   timestamptz '2024-01-01 03:00:00+00' as received_at, timestamptz '2024-01-01 03:00:00+00' as landed_at,
                    [{'unit': 'resource', 'type': 'Observation', 'received': 20, 'accepted': 18, 'duplicate': 1,
-                     'ignored': 1, 'quarantined': 0}]
+                     'ignored': 1, 'quarantined': 0}] as counts
         """, [batch])
         lake.execute("""
             insert into raw.fhir_observations by name
