@@ -11,7 +11,7 @@ from core.lake import read_lake
 from core.settings import Settings
 from core.store import LedgerEntry, Quarantine, store_session
 
-_BOOKKEEPING = ("payload_id", "source_id", "batch_id", "landed_at", "record_key", "content_hash")
+_BOOKKEEPING = ("payload_id", "source_id", "batch_id", "inbox_sequence", "landed_at", "record_key", "content_hash")
 
 
 def payload_id_of(path: Path) -> str:
