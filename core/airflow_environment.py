@@ -88,15 +88,23 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "cosmos": {"enable_telemetry": False, "enable_cache": False, "propagate_logs": False},
         "openlineage": {"disabled": True, "namespace": "cuff"},
     }
+    kafka = {"AIRFLOW_CONN_CUFF_KAFKA": _kafka_connection(settings)} if settings.transport == "kafka" else {}
     environment = {f"AIRFLOW__{section.upper()}__{name.upper()}": str(value)
                    for section, names in values.items() for name, value in names.items()}
-    return os.environ | settings_environment(settings) | environment | {
+    return os.environ | settings_environment(settings) | environment | kafka | {
         "AIRFLOW_HOME": str(home), "PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1",
         # Peers that would otherwise call home or open a port of their own.
         "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "GX_ANALYTICS_ENABLED": "false",
         "FEAST_USAGE": "false", "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost",
     }
+
+
+def _kafka_connection(settings: Settings) -> str:
+    """The connection by which the triggerer hears of live landings. What was told while it was away is told again."""
+    options = {"bootstrap.servers": settings.kafka_bootstrap, "group.id": f"{settings.kafka_prefix}-build",
+               "auto.offset.reset": "latest", "enable.auto.commit": False, **settings.kafka_options}  # fmt: skip
+    return json.dumps({"conn_type": "kafka", "extra": options})
 
 
 def log_folder(settings: Settings) -> Path:

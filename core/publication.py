@@ -5,16 +5,19 @@
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from core.audit import record_audit
 from core.errors import BuildError, NotPublishedError
+from core.feed_tables import InboxEntry
 from core.lake import SnapshotNumbers, current_snapshots
 from core.settings import Settings
-from core.store import Batch, Build, Publication, store_session, utc_now
+from core.store import Batch, Build, Payload, Publication, store_session, utc_now
+
+_LONGEST_BUILD = timedelta(hours=3)  # one that says it builds for longer has died
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,29 @@ def has_unpublished_batches(settings: Settings) -> bool:
         landed = session.scalar(select(func.max(Batch.batch_id)).where(Batch.finished_at.is_not(None)))
         newest = _newest(session)
         return landed is not None and (newest is None or landed > newest[1].through_batch_id)
+
+
+def live_landing_due(settings: Settings) -> int | None:
+    """The newest landed batch, when something that arrived live has waited `CUFF_WAKE_SECONDS` for a build and none is
+    under way; None otherwise.
+
+    Files start a build themselves. A build that failed has told people so: only what landed since wakes another.
+    """
+    with store_session(settings) as session:
+        newest = session.scalar(select(func.max(Build.through_batch_id))) or 0
+        under_way = session.scalar(
+            select(func.count()).select_from(Build)
+            .where(Build.state.in_(("building", "built")), Build.started_at > utc_now() - _LONGEST_BUILD))
+        if under_way:
+            return None
+        is_live = exists().where(Payload.batch_id == Batch.batch_id, Payload.payload_id == InboxEntry.payload_id,
+                                 InboxEntry.feed != "file")  # fmt: skip
+        waiting_since = session.scalar(
+            select(Batch.finished_at).where(Batch.batch_id > newest, Batch.finished_at.is_not(None), is_live)
+            .order_by(Batch.batch_id).limit(1))
+        if waiting_since is None or utc_now() - waiting_since < timedelta(seconds=settings.wake_seconds):
+            return None
+        return session.scalar(select(func.max(Batch.batch_id)).where(Batch.finished_at.is_not(None)))
 
 
 def finish_build(settings: Settings, build_id: int, manifest_hash: str | None = None) -> Build:

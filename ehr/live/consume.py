@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
+from typing import TYPE_CHECKING
 
 import duckdb
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,9 @@ from ehr.live.lander import Landed, Lander
 from ehr.live.metrics import INBOX_LAG, INBOX_OLDEST_SECONDS, LAND_FAILURES, LAND_SECONDS, LANDED, QUARANTINED
 from ehr.live.status_server import start_status_server
 from ehr.live.transport import Announced, InboxTransport, Transport, waiting_entries
+
+if TYPE_CHECKING:
+    from ehr.live.wake import LandingTeller
 
 logger = logging.getLogger("cuff.live")
 
@@ -63,6 +67,7 @@ class Consumer:
             patience = min(patience, _LOCK_SECONDS)
         self._lander = Lander(self.settings.model_copy(update={"lake_lock_timeout_seconds": patience}))
         self._tidied = self._measured = time.monotonic()
+        self._teller: LandingTeller | None = None
         self._landed_since_tidying = 0
 
     def run(self) -> Consumed:
@@ -104,6 +109,7 @@ class Consumer:
         if time.monotonic() - self._tidied > _TIDY_SECONDS and self._landed_since_tidying:
             self._tidy()
         self._measure()
+        self._tell()
         return len(announced)
 
     def _gather(self) -> list[Announced]:
@@ -184,6 +190,13 @@ class Consumer:
             self._lander.tidy()
         except (CuffError, duckdb.Error, OSError, SQLAlchemyError) as error:
             logger.warning("small files are left unmerged this time: %s", type(error).__name__)
+
+    def _tell(self) -> None:
+        if self.settings.transport == "kafka" and not self.once:
+            from ehr.live.wake import LandingTeller
+
+            self._teller = self._teller or LandingTeller(self.settings)
+            self._teller.tell()
 
     def _measure(self) -> None:
         if time.monotonic() - self._measured < _LAG_SECONDS:
