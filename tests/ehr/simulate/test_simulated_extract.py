@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ import pytest
 
 from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT
-from ehr.simulate import SimulationOptions
+from ehr.simulate import SimulationOptions, simulate_windows
 from ehr.simulate.options import MessRates
 from tests.ehr.simulate.extract_reading import bundle_entries, messages, ndjson_lines, units
 
@@ -58,6 +59,22 @@ def test_windows_of_one_world_hold_each_message_once(simulate):
     assert {unit for unit in parts if is_patient(unit)} == {unit for unit in whole if is_patient(unit)}
     assert {unit: n for unit, n in parts.items() if not is_patient(unit)} == {
         unit: n for unit, n in whole.items() if not is_patient(unit)}  # fmt: skip
+
+
+def test_windows_written_together_are_those_written_alone(simulate, tmp_path):
+    """Files, manifests and truth, of a world with people who join it."""
+    day = date(2025, 3, 1)
+    world = {"drift": "younger_population", "drift_from": day}
+    cuts = [None, day, date(2025, 3, 2), date(2025, 4, 1)]
+    alone = [simulate(patients=60, since=since, until=until, **world) for since, until in pairwise(cuts)]
+    options = [SimulationOptions(patients=60, years=3, seed=3, since=since, until=until, **world)
+               for since, until in pairwise(cuts)]
+    together = simulate_windows([(tmp_path / "together" / f"{number}", each) for number, each in enumerate(options)])
+    assert [digest(summary.out) for summary in together] == [digest(summary.out) for summary in alone]
+    assert [summary.counts for summary in together] == [summary.counts for summary in alone]
+    assert together[0].truth_path.read_bytes() == alone[0].truth_path.read_bytes()
+    with pytest.raises(ConfigurationError, match="of one world"):
+        simulate_windows([(tmp_path / "a", options[0]), (tmp_path / "b", replace(options[1], seed=4))])
 
 
 @pytest.mark.parametrize("drift", ["cuff_high", "younger_population", "coding_change"])
