@@ -3,6 +3,7 @@
 The faults are the reader's own (`ehr.fhir.exact`). What is inside a bundle is judged on landing, entry by entry.
 """
 
+import logging
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from ehr.live.inbox import Received
 from ehr.records import Reject
 from ehr.sources import Source
 
+logger = logging.getLogger("cuff.live")
 _BOM = b"\xef\xbb\xbf"
 _MOST_ENTRIES = 50  # of a bundle, looked at for its person
 
@@ -21,15 +23,18 @@ _MOST_ENTRIES = 50  # of a bundle, looked at for its person
 def judge_resource(body: bytes, source: Source, feed: str = "http", pseudonym_key: bytes | None = None) -> Received:
     """A resource, a bundle or a notification. With ``pseudonym_key`` those of one person have one partition."""
     kind, partition_key = "unknown", None
+    reject: Reject | None
     try:
         document = orjson.loads(body.removeprefix(_BOM))
-    except ValueError:
-        reject: Reject | None = Reject("resource", kind, "document", "malformed_json", "the document is not JSON")
-    else:
         kind = _kind(document)
         reject = _fault(document, kind)
         if pseudonym_key is not None and reject is None and (person := _person(document)):
             partition_key = pseudonym(pseudonym_key, "fhir_partition", source.source_id, person)
+    except orjson.JSONDecodeError:
+        reject = Reject("resource", kind, "document", "malformed_json", "the document is not JSON")
+    except Exception as error:  # a fault of ours: the client would send it again for ever
+        logger.error("the check ended with %s on a resource of %d bytes", type(error).__name__, len(body))
+        reject = Reject("resource", kind, "document", "reader_failed", f"the check ended with {type(error).__name__}")
     return Received(body, "fhir", source.source_id, feed, "resource", kind, partition_key=partition_key, reject=reject)
 
 

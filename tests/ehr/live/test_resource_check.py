@@ -4,6 +4,8 @@ import io
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ehr.fhir.exact import walk
 from ehr.live.check import Checker
@@ -50,3 +52,23 @@ def test_those_of_one_person_have_one_partition(settings):
     assert partition(resourceType="Patient", id="q") not in (mine, None)
     assert partition(resourceType="Medication", id="p") is None
     assert partition(resourceType="Observation", subject={"reference": "Group/p"}) is None
+
+
+_NAMES = st.sampled_from(["resourceType", "id", "subject", "patient", "reference", "entry", "resource", "valueQuantity",
+                          "value", "component", "code", "coding", "meta", "name"])  # fmt: skip
+_TEXTS = st.sampled_from(["Patient", "Bundle", "Observation", "Patient/p", "/", "", "p"]) | st.text(max_size=4)
+_ANY = st.recursive(
+    _TEXTS | st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=5), max_leaves=25)  # fmt: skip
+
+
+@given(st.dictionaries(_NAMES, _ANY, max_size=6))
+def test_whatever_the_json_says_the_check_has_an_answer(document):
+    judged = judge_resource(json.dumps(document).encode(), Source(source_id="default"), pseudonym_key=bytes(32))
+    assert judged.reject is None or judged.reject.reason_code != "reader_failed"
+
+
+@given(st.binary(max_size=40))
+def test_whatever_the_bytes_are_the_check_has_an_answer(body):
+    judged = judge_resource(body, Source(source_id="default"), pseudonym_key=bytes(32))
+    assert judged.reject is None or judged.reject.reason_code != "reader_failed"
