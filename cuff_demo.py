@@ -24,7 +24,7 @@ from core.champion import champion_version
 from core.errors import ConfigurationError, CuffError
 from core.settings import Settings
 from core.stack import Stack, StackError
-from cuff_demo_live import Delivery, live_line, send_live
+from cuff_demo_live import Delivery, live_lines, send_live
 from cuff_demo_summary import print_summary, summarise, was_retraining_asked_for
 
 HISTORY_ENDS, NIGHT_2_ENDS = date(2026, 1, 1), date(2026, 1, 31)
@@ -171,6 +171,8 @@ def demo_house(settings: Settings) -> Settings:
         "lake_data": "", "landing_dir": None, "transport": "inbox", "kafka_bootstrap": "", "listen_host": "127.0.0.1",
         "listen_tls_certificate": None, "listen_tls_key": None, "listen_tls_client_ca": None,
         "smtp_url": "", "webhook_url": "", "nightly_cron": "", "watch_cron": "",
+        "wake_seconds": 86_400,  # the files behind the live part start the build, and the night is built in one go
+        "wake_seconds": 86400.0,  # live messages land with the night's files, whose build takes them along
         "training_search_seconds": min(settings.training_search_seconds, SEARCH_SECONDS),
         "bootstrap_samples": min(settings.bootstrap_samples, BOOTSTRAP_SAMPLES),
     })
@@ -212,12 +214,12 @@ def _deliver(watch: Watch, night: int, extract: Future[Delivery], as_of: date) -
     """Send what goes live, then hand over the files; returns what came of the first."""
     delivery = extract.result()
     size = sum(path.stat().st_size for path in delivery.folder.rglob("*") if path.is_file()) / 1e6
-    what = "five years of history" if night == 1 else "a month, with new cuffs that read 8 mmHg high"
+    what = "five years of history" if night == 1 else "a month, its new cuffs 8 mmHg high"
     watch.console.print(f"[bold]night {night}[/]: the hospital delivers {what} ({size:.0f} MB in files"
-                        + (f", {len(delivery.messages):,} HL7 v2 messages live)" if delivery.messages else ")"))
+                        + (f", {len(delivery.messages):,} messages live)" if delivery.messages else ")"))
     live = send_live(watch.stack, watch.console, delivery.messages) if delivery.messages else {}
-    if live:
-        watch.console.print(f"  {live_line(live)}", highlight=False)
+    for line in live_lines(live) if live else ():
+        watch.console.print(f"  {line}", highlight=False)
     watch.stack.client.trigger("ingest_ehr_extracts", {"paths": [str(delivery.folder)], "as_of": as_of.isoformat()})
     return live
 

@@ -72,12 +72,14 @@ def send_live(stack: Stack, console: Console, messages: list[bytes]) -> dict[str
     }  # fmt: skip
 
 
-def live_line(live: dict[str, Any]) -> str:
-    """The delivery in one sentence."""
-    return (f"live over MLLP: {live['sent']:,} messages sent on {live['connections']} connections, "
-            f"{live['messages_per_second']:,.0f} a second: {live['accepted']:,} AA ({live['repeated']:,} of them repeats), "
-            f"{live['errors']:,} AE, {live['rejected']:,} AR, {live['resent']:,} sent again; {live['landed']:,} landed, "
-            f"the last {live['landed_after_seconds']:.0f} s after the last answer")  # fmt: skip
+def live_lines(live: dict[str, Any]) -> list[str]:
+    """The delivery in two sentences."""
+    return [
+        f"live over MLLP: {live['sent']:,} messages on {live['connections']} connections, "
+        f"{live['messages_per_second']:,.0f} a second, {live['resent']:,} sent again",
+        f"answers: {live['accepted']:,} AA ({live['repeated']:,} of them repeats), {live['errors']:,} AE, "
+        f"{live['rejected']:,} AR; {live['landed']:,} landed, {live['landed_after_seconds']:.0f} s after the last",
+    ]  # fmt: skip
 
 
 def _repeated(settings: Settings) -> int:
