@@ -172,7 +172,6 @@ def demo_house(settings: Settings) -> Settings:
         "listen_tls_certificate": None, "listen_tls_key": None, "listen_tls_client_ca": None,
         "smtp_url": "", "webhook_url": "", "nightly_cron": "", "watch_cron": "",
         "wake_seconds": 86_400,  # the files behind the live part start the build, and the night is built in one go
-        "wake_seconds": 86400.0,  # live messages land with the night's files, whose build takes them along
         "training_search_seconds": min(settings.training_search_seconds, SEARCH_SECONDS),
         "bootstrap_samples": min(settings.bootstrap_samples, BOOTSTRAP_SAMPLES),
     })
