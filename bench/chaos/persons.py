@@ -112,3 +112,5 @@ async def _send(port: int, contents: list[bytes]) -> tuple[SendSummary, int]:
     finally:
         slamming.cancel()
         door.close()
+        while open_:  # the sender has left; what it said last passes through
+            await asyncio.sleep(0.02)
