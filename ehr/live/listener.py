@@ -32,6 +32,7 @@ _MESSAGE_BYTES = 1024  # what a message takes besides its content, until it is a
 _SWEEP_SECONDS = 0.5
 _received, _acknowledged = cache(MESSAGES_RECEIVED.labels), cache(ACKNOWLEDGED.labels)  # for each message
 _HANDSHAKE_SECONDS, _CLOSING_SECONDS = 10.0, 10.0
+_PARTING_SECONDS = 1.0  # for peers to close first, when all connections end
 
 
 class MllpListener:
@@ -77,13 +78,12 @@ class MllpListener:
             logger.error("not everything was stored within %.0f s; it is not acknowledged", seconds)
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for connection in list(self.connections):
-            connection.close()
-        deadline = time.monotonic() + seconds
-        while self.connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        for connection in list(self.connections):
-            connection.abort()
+        for end, patience in (_Connection.part, _PARTING_SECONDS), (_Connection.close, seconds), (_Connection.abort, 0):
+            for connection in list(self.connections):
+                end(connection)
+            deadline = time.monotonic() + patience
+            while self.connections and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
 
     async def _sweep(self) -> None:
         """Close what idles, cut what drips: one look at all of them, not a timer each."""
@@ -248,28 +248,28 @@ class _Connection(asyncio.Protocol):
         self._unanswered_bytes -= size + _MESSAGE_BYTES
         self._tell_load()
         # Only a whole frame is answered; the peer sends again what never ended, and asked nothing between frames.
-        if kind in ("frame", "too_large") and not self._transport.is_closing():
+        if kind in ("frame", "too_large") and self._closing_since is None and not self._transport.is_closing():
             reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
             for answer in acknowledgements(header, reject):
                 self._transport.write(frame(answer))
                 _acknowledged(_code(answer)).inc()
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
         if kind == "too_large":
-            self._part()
+            self.part()
         elif self._has_ended and not self._unanswered:
             self.close()
         elif self._is_paused:
             self._mind_the_load()
 
-    def _part(self) -> None:
+    def part(self) -> None:
         """Say no more, and hear the peer out unheeded: closing on bytes that nobody read resets a connection, and the
         answer is lost with it."""
-        if self._transport.is_closing() or self._has_ended or not self._transport.can_write_eof():
+        if self._has_ended or not self._transport.can_write_eof():
             self.close()
-            return
-        self._closing_since = time.monotonic()
-        self._transport.write_eof()
-        self._transport.resume_reading()
+        elif self._closing_since is None and not self._transport.is_closing():
+            self._closing_since = time.monotonic()
+            self._transport.write_eof()
+            self._transport.resume_reading()
 
     def _tell_load(self) -> None:
         load = self._decoder.held_bytes + self._unanswered_bytes

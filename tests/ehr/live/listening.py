@@ -69,6 +69,17 @@ class Peer:
     def codes(self, number: int) -> list[str]:
         return [self.answer().code for _ in range(number)]
 
+    def rest(self) -> list[Acknowledged]:
+        """Whatever is answered until the other side closes in good order."""
+        told: list[Acknowledged] = []
+        while True:
+            try:
+                told.append(self.answer())
+            except ConnectionResetError:
+                raise
+            except ConnectionError:
+                return told
+
     def ask(self, *contents: bytes) -> list[str]:
         """Send; the codes of as many answers."""
         self.send(*contents)
