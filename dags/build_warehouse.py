@@ -2,7 +2,8 @@
 
 **Purpose**: turn landed facts into marts, and let readers see them only when every gate holds.
 
-**Inputs**: `clinical.raw.*` up to the newest landed batch (asset `raw_landed`).
+**Inputs**: `clinical.raw.*` up to the newest landed batch (asset `raw_landed`: of an ingest, or of live messages that have
+waited `CUFF_WAKE_SECONDS`).
 
 **Outputs**: the schemas of `clinical` and `analytics`; one publication naming the tested snapshots; asset
 `marts_published`. Each dbt model shows as a task of its own; one process does the writing.
