@@ -106,6 +106,11 @@ def acknowledgements(header: Header, reject: Reject | None, now: datetime | None
     return answers
 
 
+def code_of(answer: bytes) -> str:
+    """MSA-1 of an answer of ours."""
+    return answer.split(b"\r", 2)[1][4:6].decode("ascii", "replace")
+
+
 _NOT_TAKEN = frozenset({NOT_STORED.reason_code, TOO_LARGE.reason_code})
 
 

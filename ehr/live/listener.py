@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 from core.settings import Settings
-from ehr.live.acknowledgement import NOT_STORED, TOO_LARGE, Header, acknowledgements
+from ehr.live.acknowledgement import NOT_STORED, TOO_LARGE, Header, acknowledgements, code_of
 from ehr.live.check import Checker, PeerNames
 from ehr.live.group_commit import GroupCommit
 from ehr.live.inbox import Received, Stored
@@ -252,7 +252,7 @@ class _Connection(asyncio.Protocol):
             reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
             for answer in acknowledgements(header, reject):
                 self._transport.write(frame(answer))
-                _acknowledged(_code(answer)).inc()
+                _acknowledged(code_of(answer)).inc()
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
         if kind == "too_large":
             self.part()
@@ -298,8 +298,3 @@ class _Connection(asyncio.Protocol):
         listener = self._listener
         return (self._unanswered_bytes > _UNANSWERED_BYTES or self._unanswered > _UNANSWERED_MESSAGES
                 or self._is_writing_paused or (self._load > _MUCH_BYTES and listener.load > listener.most_load))  # fmt: skip
-
-
-def _code(answer: bytes) -> str:
-    """MSA-1 of an answer of ours."""
-    return answer.split(b"\r", 2)[1][4:6].decode("ascii", "replace")
