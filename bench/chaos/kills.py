@@ -41,6 +41,7 @@ SIZES: dict[Size, tuple[int, int]] = {"small": (6, 300), "full": (300, 20_000)} 
 CONNECTIONS, SEED = 8, 9
 _READY_SECONDS, _LAND_SECONDS = 180.0, 900.0
 _FATES = {"AA": ("landed",), **dict.fromkeys(("200", "202"), ("landed", "quarantined"))}  # a resource is read on landing
+_AT_WORK_SECONDS = {"listen": 0.5}  # a victim is let work so long at most; the others work in longer rounds
 _OPTIONS: dict[str, object] = {"consume_seconds": 0.2}
 
 
@@ -120,7 +121,7 @@ class Storm:
                 await starting.pop(victim.name)
             if not victim.is_up():
                 self.endings.append(f"the {victim.name} ended by itself")
-            await asyncio.sleep(self._chance.uniform(0, 0.6))
+            await asyncio.sleep(self._chance.uniform(0, _AT_WORK_SECONDS.get(victim.name, 2.0)))
             await self._release(point)
             await asyncio.sleep(self._chance.choice((0, 0.002, 0.01, 0.05, 0.2)) * self._chance.random())
             await asyncio.to_thread(victim.kill)

@@ -22,7 +22,7 @@ from bench.processes import House, Server
 
 SIZES: dict[Size, tuple[int, int]] = {"small": (1500, 300), "full": (200_000, 500)}  # messages, and of one connection
 CONNECTIONS, SEED = 8, 2_0000
-_ANSWER_SECONDS, _PROBE_SECONDS = 30.0, 5.0
+_ANSWER_SECONDS, _PROBE_SECONDS = 60.0, 20.0
 _WHITE_SPACE_BYTES = 16  # may be lost where a large stray was cut
 _LARGE_STRAY_BYTES = 64 << 10  # may come in several pieces, cut where the wire was
 _BETWEEN = b"\r\n\t \x0c\x00"  # stands between frames and means nothing
