@@ -168,8 +168,10 @@ def print_feeds(feeds: list["Feed"]) -> None:
         if feed.is_stuck or feed.state == "silent":
             print_line(f"{feed.source_id} over {feed.feed}: {feed.why}")
         if feed.quarantined:
-            reasons = ", ".join(f"{number:,} {reason}" for reason, number in feed.top_reasons.items())
-            print_line(f"{feed.source_id} over {feed.feed}: {feed.quarantined:,} in quarantine, most of them {reasons}")
+            reasons = [f"{number:,} {reason}" for reason, number in feed.top_reasons.items()]
+            others = feed.quarantined - sum(feed.top_reasons.values())
+            shown = ", ".join(reasons + ([f"{others:,} others"] if others else []))
+            print_line(f"{feed.source_id} over {feed.feed}: {feed.quarantined:,} in quarantine: {shown}")
 
 
 def print_status(found: dict[str, Any]) -> None:

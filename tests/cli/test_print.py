@@ -84,12 +84,12 @@ def test_a_feed_shows_its_state_its_pace_and_what_was_refused(shown):
     show.print_feeds([])
     assert "cuff listen" in shown.getvalue()
     stuck = Feed("charity", "mllp", "silent", True, "nothing for 50 min; 7 wait", 0.0, 2.5, 10.0, None, 3000.0, 500.0, 7,
-                 1800.0, 13_981, 13_906, 72, 3, 12, {"no_id": 9, "bad_date": 3})
+                 1800.0, 13_981, 13_906, 72, 3, 12, {"no_id": 9, "bad_date": 2})
     show.print_feeds([stuck, dataclasses.replace(stuck, feed="http", is_stuck=False, state="new", expected_per_minute=None,
                                                  waiting=0, quarantined=0, top_reasons={})])
     text = shown.getvalue()
     for said in ("stuck", "new", "50 min ago", "2.5 last hour", "10.0 usual", "usual unknown", "13,906 accepted",
                  "72 repeated", "3 refused", "for 30 min", "charity over mllp: nothing for 50 min; 7 wait",
-                 "12 in quarantine, most of them 9 no_id, 3 bad_date"):
+                 "12 in quarantine: 9 no_id, 2 bad_date, 1 others"):
         assert said in text
     assert "charity over http" not in text
