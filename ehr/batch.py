@@ -78,7 +78,7 @@ class BatchRun:
         self.batch_id = batch_id
         self._known = known
         if known is not None:
-            known.catch_up(batch_id)
+            known.begin(batch_id)
         self._key = key_bytes(settings.pseudonym_secret, "CUFF_PSEUDONYM_SECRET")
         self._arrivals: list[Arrival] = []
         lake.execute("set temp_file_encryption = true")  # what does not fit in memory spills to disk
@@ -106,7 +106,7 @@ class BatchRun:
         fhir = self._fhir.finish() if self._fhir else FhirOutcome()
         messages = [(a.payload, a) for a in self._arrivals if a.payload.format == "hl7v2"]
         hl7 = parse_hl7v2(self._lake, messages, self._sources, self._key)
-        fhir_new, fhir_again = landing.find_fhir_repeats(self._lake) if self._fhir else (Counter(), Counter())
+        fhir_new, fhir_again = landing.find_fhir_repeats(self._lake, self._may_hold) if self._fhir else (Counter(), Counter())
         hl7_new, hl7_again, reused = landing.judge_messages(self._lake, self._may_hold("hl7v2_messages"))
         landing.join_links(self._lake, with_fhir=self._fhir is not None)
         if self._may_hold("person_links"):
@@ -127,7 +127,7 @@ class BatchRun:
         landing.insert_landings(self._lake, self.batch_id, [(p, rows[p.payload_id]) for p in outcome.payloads])
         self._lake.execute("commit")
         if self._known is not None:
-            self._known.remember(self.batch_id)
+            self._known.remember()
         return outcome, rows
 
     def _may_hold(self, table: str) -> bool:

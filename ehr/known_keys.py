@@ -6,43 +6,50 @@ at once: a hash that is not here is of no row of the lake. One that is may still
 
 from duckdb import DuckDBPyConnection
 
-TABLES = ("hl7v2_messages", "person_links")
-
 
 class KnownKeys:
-    """Hashes of ``record_key`` of ``TABLES``, in temp tables of the connection: 8 bytes a row of the lake.
+    """Hashes of ``record_key``, in temp tables of the connection: 8 bytes a row of each landing table that was asked for.
 
-    Only for whoever holds the lock from `catch_up` to `remember`.
+    Only for whoever holds the lock from `begin` to `remember`.
     """
 
     def __init__(self, lake: DuckDBPyConnection) -> None:
         self._lake = lake
-        self._through = -1  # newest batch whose rows are known
-        for table in TABLES:
-            lake.execute(f"create or replace temp table known_{table} (short_key ubigint)")
+        self._batch_id = 0
+        self._asked: set[str] = set()
+        self._through: dict[str, int] = {}  # table -> newest batch whose rows are known
 
-    def catch_up(self, batch_id: int) -> None:
-        """Learn what others landed before the batch that begins now. Batches are numbered under the lock, so nothing is
-        missed; files of batches that are known are not opened."""
-        if batch_id == self._through + 1:
-            return
-        for table in TABLES:
-            self._lake.execute(
-                f"insert into known_{table} select hash(record_key) from clinical.raw.{table} "
-                f"where batch_id > {int(self._through)} and batch_id < {int(batch_id)}"
-            )
-        self._through = batch_id - 1
+    def begin(self, batch_id: int) -> None:
+        """A batch begins. Batches are numbered under the lock, so nothing of an older number lands behind it."""
+        self._batch_id = batch_id
+        self._asked.clear()
 
     def may_hold(self, table: str) -> bool:
         """Whether the lake may hold a record key of ``new_{table}``."""
+        if self._lake.execute(f"select 1 from new_{table} limit 1").fetchone() is None:
+            return False
+        self._catch_up(table)
+        self._asked.add(table)
         found = self._lake.execute(
             f"select 1 from known_{table} as known semi join "
             f"(select hash(record_key) as short_key from new_{table}) as found using (short_key) limit 1"
         )
         return found.fetchone() is not None
 
-    def remember(self, batch_id: int) -> None:
-        """What is left in ``new_{table}`` is in the lake now."""
-        for table in TABLES:
+    def remember(self) -> None:
+        """What this batch asked about is in the lake now. Tables that it did not ask about catch up when they are."""
+        for table in self._asked:
             self._lake.execute(f"insert into known_{table} select hash(record_key) from new_{table}")
-        self._through = batch_id
+            self._through[table] = self._batch_id
+
+    def _catch_up(self, table: str) -> None:
+        """Learn what others landed since; files of batches that are known are not opened."""
+        if table not in self._through:
+            self._lake.execute(f"create or replace temp table known_{table} (short_key ubigint)")
+            self._through[table] = -1
+        if self._through[table] < self._batch_id - 1:
+            self._lake.execute(
+                f"insert into known_{table} select hash(record_key) from clinical.raw.{table} "
+                f"where batch_id > {self._through[table]} and batch_id < {self._batch_id}"
+            )
+            self._through[table] = self._batch_id - 1

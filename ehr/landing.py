@@ -5,7 +5,7 @@ The lake's transaction is the moment of truth. Whatever the ops database does no
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,13 @@ def landed_in(connection: DuckDBPyConnection, batch_id: int) -> dict[str, list[d
     return dict(rows.fetchall())
 
 
-def find_fhir_repeats(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
-    """Note in ``repeated_fhir_*`` the rows that the lake, or the batch further up, holds; (accepted, duplicate)."""
+def find_fhir_repeats(
+    connection: DuckDBPyConnection, may_be_held: Callable[[str], bool] = lambda _table: True
+) -> tuple[Counts, Counts]:
+    """Note in ``repeated_fhir_*`` the rows that the lake, or the batch further up, holds; (accepted, duplicate).
+
+    ``may_be_held``: False for a table where it is known that the lake holds none of its rows.
+    """
     accepted: Counts = Counter()
     duplicate: Counts = Counter()
     for table, (kind, _retracted) in FACT_TABLES.items():
@@ -87,7 +92,7 @@ def find_fhir_repeats(connection: DuckDBPyConnection) -> tuple[Counts, Counts]:
             ),
 
             held as (
-                select keyed.n from clinical.raw.{table} as landed
+                select keyed.n from {_history(table, may_be_held(table))} as landed
                 join keyed on landed.record_key = keyed.record_key and landed.content_hash = keyed.content_hash
             )
 
