@@ -134,16 +134,12 @@ class BatchRun:
         return self._known is None or self._known.may_hold(table)
 
     def _unreadable(self, outcome: BatchOutcome) -> Iterable[tuple[str, Reject]]:
-        with_messages = {payload_id for payload_id, unit, _type in outcome.received if unit == "message"}
+        """What no reader was asked about; those of FHIR and HL7 v2 refuse their files themselves."""
         for payload in outcome.payloads:
             if payload.format == "unknown":
+                outcome.received[payload.payload_id, "file", "unknown"] = 1
                 reject = Reject("file", "unknown", "file", "unsupported_format", "neither FHIR JSON nor HL7 v2")
-            elif payload.format == "hl7v2" and payload.payload_id not in with_messages:
-                reject = Reject("file", "hl7v2", "file", "no_message", "no MSH segment, or a damaged packed file")
-            else:
-                continue
-            outcome.received[payload.payload_id, "file", payload.format] = 1
-            yield payload.payload_id, reject
+                yield payload.payload_id, reject
 
     def _note_quarantine(self, outcome: BatchOutcome) -> None:
         with store_session(self._settings) as session:

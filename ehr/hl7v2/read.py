@@ -1,8 +1,10 @@
 """A payload of HL7 v2 messages to landing rows. Never raises for what the bytes hold."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from core.keys import pseudonym
@@ -37,20 +39,39 @@ _MOST_LINES = 100_000  # of a message; as segments, more of them would take giga
 _TOO_MANY_SEGMENTS = ("too_many_segments", f"the message has more than {_MOST_LINES} segments")
 
 
-def parse_payload(data: bytes, source_for: SourceFor, payload: PayloadRef, pseudonym_key: bytes) -> ParsedPayload:
-    """Rows by table, rejects with their place, vault entries and counts of every message in ``data``.
+def parse_payload(data: bytes, source_for: SourceFor, payload: PayloadRef, pseudonym_key: bytes,
+                  messages_at_a_time: int = 2000) -> Iterator[ParsedPayload]:
+    """Rows by table, rejects with their place, vault entries and counts of every message in ``data``, in parts: the rows of
+    a message take sixty times its bytes.
 
     ``source_for`` is given MSH-4's namespace (None when there is none). Each message counts once as received and is
     exactly one of: a row of ``hl7v2_messages``, ignored, a reject. A file without a message is a reject of its own.
     """
+    framed = enumerate(split_messages(data), 1)
+    before = []
+    for numbered in framed:
+        before.append(numbered)
+        if numbered[1].content.startswith(b"MSH"):
+            break
+    else:
+        yield refused_file("not_hl7", "there is no MSH segment")
+        return
+    messages = chain(before, framed)
+    while some := list(islice(messages, messages_at_a_time)):
+        yield _parse_messages(some, source_for, payload, pseudonym_key)
+
+
+def refused_file(reason_code: str, detail: str) -> ParsedPayload:
+    """What comes of a file that is refused as a whole."""
+    reject = Reject("file", "hl7v2", "file", reason_code, detail)
+    return ParsedPayload({table: [] for table in TABLES}, rejects=[reject], received=Counter({("file", "hl7v2"): 1}))
+
+
+def _parse_messages(numbered: list[tuple[int, FramedMessage]], source_for: SourceFor, payload: PayloadRef,
+                    pseudonym_key: bytes) -> ParsedPayload:
     parsed = ParsedPayload(rows={table: [] for table in TABLES})
     vault: dict[tuple[str, frozenset[tuple[str, str]]], VaultEntry] = {}
-    framed = list(split_messages(data))
-    if not any(message.content.startswith(b"MSH") for message in framed):
-        parsed.received["file", "hl7v2"] += 1
-        parsed.rejects.append(Reject("file", "hl7v2", "file", "not_hl7", "there is no MSH segment"))
-        return parsed
-    for ordinal, message in enumerate(framed, 1):
+    for ordinal, message in numbered:
         source = source_for(_facility(message.content))
         reader = _Reader(ordinal, source, payload, pseudonym_key)
         try:

@@ -78,6 +78,7 @@ def test_the_runbook_knows_every_reason_code() -> None:
     python = "\n".join(path.read_text() for path in (PROJECT_ROOT / "ehr").rglob("*.py"))
     codes = set(re.findall(r'MessageError\(\s*"([a-z_0-9]+)"', python))
     codes |= set(re.findall(r'Reject\([^)]*?"([a-z0-9]+_[a-z_0-9]+)"', python))
+    codes |= set(re.findall(r'refused_file\("([a-z0-9_]+)"', python))
     codes |= set(re.findall(r'refuse\(parsed, "[^"]+", "([a-z_]+)"', python))
     codes |= set(re.findall(r'"([a-z_]+)":', (PROJECT_ROOT / "ehr" / "fhir" / "reasons.py").read_text()))
     codes |= {"control_id_reused", "several_messages"}  # given in SQL (ehr/landing.py), chosen in ehr/hl7v2/read.py

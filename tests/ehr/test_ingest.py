@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import tracemalloc
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -13,10 +14,12 @@ from sqlalchemy import select
 
 from core.errors import ArchiveError, InputError
 from core.keys import pseudonym
+from core.publication import has_unpublished_batches
 from core.settings import PROJECT_ROOT, Settings
 from core.store import Batch, Payload, store_session
 from ehr.archive import archive_file, read_archived
 from ehr.fhir.parse import FACT_TABLES
+from ehr.hl7v2.batch import LARGEST_FILE_BYTES
 from ehr.identity import reveal
 from ehr.ingest import IngestSummary, ingest
 from ehr.ledger import ledger_totals
@@ -165,6 +168,29 @@ def test_unsupported_files_are_quarantined_whole(settings: Settings, delivery: P
         show_quarantine(settings, "0" * 16)
 
 
+MESSAGE = b"MSH|^~\\&|A|B|||20240301||ADT^A08|%d|P|2.5\rPID|1||%d^^^HOSP^MR\r"
+
+
+def test_files_of_messages_are_refused_whole_and_the_rest_of_the_delivery_lands(settings: Settings, delivery: Path) -> None:
+    """A batch without a message, a packed file that is cut, and one of a megabyte that holds more than a gigabyte."""
+    blank = gzip.compress(b"\r" * (16 << 20), 9)
+    bomb = gzip.compress(MESSAGE % (1, 1)) + blank * (LARGEST_FILE_BYTES // (16 << 20) + 1)
+    assert len(bomb) < 2 << 20
+    (delivery / "bomb.hl7.gz").write_bytes(bomb)
+    (delivery / "cut.hl7.gz").write_bytes(gzip.compress(b"".join(MESSAGE % (n, n) for n in range(9, 999)))[:-9])
+    (delivery / "empty.hl7").write_bytes(b"FHS|^~\\&|A\rBTS|0\rFTS|1\r")
+    (delivery / "good.hl7.gz").write_bytes(gzip.compress(MESSAGE % (3, 3)))
+    tracemalloc.start()
+    summary = ingest(settings, [delivery])
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 100 << 20
+    assert summary.balanced
+    assert totals(summary, "file") == Counter(received=4, accepted=1, quarantined=3)
+    assert totals(summary, "message") == Counter(received=1, accepted=1)
+    assert sorted(row.reason_code for row in list_quarantine(settings)) == ["corrupt_gzip", "file_too_large", "not_hl7"]
+
+
 def test_source_decides_zone_and_known_at(settings: Settings, delivery: Path) -> None:
     settings.sources_file = delivery / "sources.toml"
     settings.sources_file.write_text(
@@ -230,7 +256,10 @@ def test_a_file_that_is_gone_before_it_is_read_is_told_and_the_others_land(
         (delivery / "2.json").unlink()
         return [files]
 
-    monkeypatch.setattr("ehr.ingest.in_groups", take_away)
-    with pytest.raises(InputError, match="1 of 2 files could not be opened"):
-        ingest(settings, [delivery])
+    with monkeypatch.context() as taking:
+        taking.setattr("ehr.ingest.in_groups", take_away)
+        with pytest.raises(InputError, match="1 of 2 files could not be opened"):
+            ingest(settings, [delivery])
     assert row_count(settings) == 1
+    assert ingest(settings, [delivery]).new_payloads == 0  # the task's next try, which announces what landed all the same
+    assert has_unpublished_batches(settings)

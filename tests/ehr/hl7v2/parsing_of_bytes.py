@@ -20,4 +20,5 @@ Parse = Callable[[bytes], ParsedPayload]
 
 def parse_bytes(data: bytes) -> ParsedPayload:
     payload = PayloadRef("payload", "north", RECEIVED_AT, date(2024, 6, 1))
-    return parse_payload(data, lambda facility: NORTH if facility == "NORTH" else ELSEWHERE, payload, b"k" * 32)
+    (parsed,) = parse_payload(data, lambda facility: NORTH if facility == "NORTH" else ELSEWHERE, payload, b"k" * 32)
+    return parsed

@@ -1,6 +1,7 @@
 """Payloads as a whole: what is no HL7, what is cut off, what is packed, and what goes to the lake's side."""
 
 import gzip
+from collections import Counter
 from datetime import UTC, date, datetime
 
 import duckdb
@@ -8,7 +9,9 @@ import pytest
 
 from core.store import Payload
 from ehr.hl7v2.batch import parse_hl7v2
+from ehr.hl7v2.read import parse_payload
 from ehr.landing import LANDING_SQL
+from ehr.records import PayloadRef
 from ehr.sources import Source
 
 GOOD = b"MSH|^~\\&|A|NORTH|||20240301||ADT^A08|%d|P|2.5\rPID|1||7^^^NORTH^MR\r"
@@ -63,6 +66,28 @@ def test_a_backfill_without_times_is_known_from_the_event(tmp_path):
     body = b"MSH|^~\\&|A|B|||||ORU^R01|1|P|2.5\rPID|1||7\rOBX|1|NM|8480-6^^LN||120|||||||||20200101+0000\r"
     rows = land(tmp_path, {"result.hl7": body}, source, "hl7v2_observations", "known_at, known_at_basis")
     assert rows == [(datetime(2020, 1, 1, tzinfo=UTC), "event")]
+
+
+def test_a_file_read_in_parts_gives_what_it_gives_whole():
+    data = b"exported by somebody\r" + b"".join(GOOD % number for number in range(1, 8)) + (GOOD % 8).replace(b"MR", b"")
+
+    def read(messages_at_a_time: int):
+        payload = PayloadRef("payload", "north", datetime(2024, 6, 1, tzinfo=UTC), date(2024, 6, 1))
+        return list(parse_payload(data, lambda _facility: Source(source_id="north"), payload, b"k" * 32, messages_at_a_time))
+
+    (whole,), parts = read(100), read(3)
+    assert len(parts) == 3
+    for table, rows in whole.rows.items():
+        assert [row for part in parts for row in part.rows[table]] == rows
+    assert [reject for part in parts for reject in part.rejects] == whole.rejects
+    assert sum((part.received for part in parts), Counter()) == whole.received
+
+
+def test_rows_are_put_beside_the_lake_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("ehr.hl7v2.batch._ROWS_AT_A_TIME", 2)
+    files = {f"{number}.hl7": GOOD % number for number in range(1, 8)}
+    rows = land(tmp_path, files, Source(source_id="north"), "hl7v2_messages", "payload_id")
+    assert sorted(rows) == [(name,) for name in files]
 
 
 def test_batches_reach_the_lake_side_unpacked_and_typed(tmp_path):
