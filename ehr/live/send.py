@@ -11,13 +11,13 @@ from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, field
 from ssl import SSLContext
-from typing import Any, cast
+from typing import Any
 
 from core.errors import CuffError
 from ehr.live.acknowledged import Acknowledged, acknowledged
 from ehr.live.acknowledgement import read_header
+from ehr.live.wire import END, START, Wire
 
-_START, _END = b"\x0b", b"\x1c\r"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 5.0
 _REASONS_KEPT = 50  # another system's words could be endless
 
@@ -131,7 +131,7 @@ class MllpSender:
         else:
             outgoing.first_sent_at = outgoing.sent_at
             self._summary.sent += 1
-        return _START + outgoing.content + _END
+        return START + outgoing.content + END
 
     def answered(self, outgoing: Outgoing, answer: Acknowledged) -> None:
         """A final answer."""
@@ -161,11 +161,11 @@ class MllpSender:
                             "check that `cuff listen` runs there, and its log", self._summary)
         self._summary.reconnects += 1
 
-    async def connect(self, lane: "_Lane") -> "_Wire":
+    async def connect(self, lane: "_Lane") -> "Wire":
         """A connection to the other side. Errors: `OSError`, which TLS's are too, and `TimeoutError`."""
         async with asyncio.timeout(self.ack_timeout_seconds):
             _, wire = await asyncio.get_running_loop().create_connection(
-                lambda: _Wire(lane), self.host, self.port, ssl=self._ssl, server_hostname=self._server_hostname)
+                lambda: Wire(lane), self.host, self.port, ssl=self._ssl, server_hostname=self._server_hostname)
         return wire
 
 
@@ -222,7 +222,7 @@ class _Lane:
             await self._wait()
         return self.load > 0
 
-    async def _talk(self, wire: "_Wire") -> None:
+    async def _talk(self, wire: "Wire") -> None:
         """Send and listen until all is answered or the connection fails."""
         for outgoing in self._unanswered:
             wire.write(self._sender.sending(outgoing))
@@ -272,49 +272,6 @@ class _Lane:
         self._failing_since, self._pause_seconds = 0.0, _FIRST_PAUSE_SECONDS
         self._sender.answered(outgoing, answer)
         self._changed.set()
-
-
-class _Wire(asyncio.Protocol):
-    """Bytes to frames, and whether there is room to write."""
-
-    def __init__(self, lane: _Lane) -> None:
-        self._lane, self._buffer, self._is_closed = lane, bytearray(), False
-        self._transport: asyncio.Transport | None = None
-        self.is_writable = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def write(self, frame: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(frame)
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_closed:
-            return
-        self._buffer += data
-        start = 0
-        while (end := self._buffer.find(_END, start)) >= 0:
-            begin = self._buffer.rfind(_START, start, end) + 1
-            self._lane.hear(bytes(self._buffer[begin or start:end]))
-            start = end + len(_END)
-        del self._buffer[:start]
-
-    def pause_writing(self) -> None:
-        self.is_writable = False
-
-    def resume_writing(self) -> None:
-        self.is_writable = True
-        self._lane.woken()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self._is_closed:
-            self._lane.fail(str(error) if error else "the connection was closed")
-
-    def close(self, politely: bool) -> None:
-        self._is_closed = True
-        if self._transport is not None:
-            self._transport.close() if politely else self._transport.abort()
 
 
 async def _numbered(messages: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
