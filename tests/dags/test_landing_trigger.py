@@ -103,7 +103,7 @@ def test_the_trigger_fires_as_often_as_it_may_and_survives_a_database_that_is_aw
                     start_build(house)
 
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(collect(), 12)
+            await asyncio.wait_for(collect(), 20)
         return seen
 
     seen = asyncio.run(a_while())
