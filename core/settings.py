@@ -80,6 +80,23 @@ class Settings(BaseSettings):
     consume_messages: int = Field(2000, ge=1, description="largest micro-batch")
     wake_seconds: float = Field(300, ge=1, description="live landings start a build at most this often")
 
+    online_store: str = Field("", description="redis://host:port of the online feature store; default SQLite under var/")
+
+    serve_host: str = Field("127.0.0.1", description="address of the inference API")
+    serve_port: int = Field(8000, ge=1, le=65535)
+    serve_workers: int = Field(2, ge=1, description="processes that answer")
+    serve_trusted_hosts: str = Field("127.0.0.1,localhost", description="Host headers that are answered")
+    serve_tls_certificate: Path | None = Field(None, description="PEM chain; the API speaks TLS when set")
+    serve_tls_key: Path | None = None
+    serve_max_body_bytes: int = Field(4 << 20, ge=1024)
+    serve_request_seconds: float = Field(10, gt=0, description="an answer that takes longer is a 503")
+    serve_rate_limit: str = Field("6000/minute", description="requests of one client, as `limits` writes them")
+    serve_champion_seconds: float = Field(2, gt=0, description="how often the API looks whether the champion changed")
+    token_jwks: str = Field("", description="https URL or file of the issuer's JWKS; default a local one, development only")
+    token_issuer: str = Field("cuff-development", description="`iss` of every token")
+    token_audience: str = Field("cuff", description="`aud` of every token")
+    token_algorithm: Literal["RS256", "ES256", "EdDSA"] = Field("ES256", description="the one that is accepted")
+
     smtp_url: str = Field("", description="smtp://user:password@host:port; alerts by mail when set")
     smtp_from: str = ""
     smtp_to: str = ""
@@ -91,7 +108,8 @@ class Settings(BaseSettings):
     bootstrap_samples: int = Field(500, ge=20, description="bootstrap resamples behind each 95% interval")
     retrain_cooldown_days: int = Field(7, ge=0, description="days of data after a drift retraining before the next")
 
-    @field_validator("landing_dir", "listen_tls_certificate", "listen_tls_key", "listen_tls_client_ca", mode="before")
+    @field_validator("landing_dir", "listen_tls_certificate", "listen_tls_key", "listen_tls_client_ca",
+                     "serve_tls_certificate", "serve_tls_key", mode="before")
     @classmethod
     def _no_path(cls, value: object) -> object:
         """An empty variable is no path, least of all this folder."""

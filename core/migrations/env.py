@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import core.feed_tables  # noqa: F401  (its tables belong to the metadata)
+import core.feed_tables
+import core.serving_tables  # noqa: F401  (their tables belong to the metadata)
 from core.store import Base
 
 context.configure(
