@@ -49,8 +49,11 @@ def person_numbers(segment: Segment, field: int, source: Source, key: bytes) -> 
 
 
 def _authority(segment: Segment, repetition: str, source: Source) -> str:
+    return authority_of(source, segment.component(repetition, 4), segment.component(repetition, 4, 2))
+
+
+def authority_of(source: Source, namespace: str, oid: str = "") -> str:
     """CX-4 as the source declares it, by namespace or by OID; undeclared, the namespace or OID itself."""
-    namespace, oid = segment.component(repetition, 4), segment.component(repetition, 4, 2)
     for name in (namespace, oid, f"urn:oid:{oid}"):
         if name in source.authorities:
             return source.authorities[name]

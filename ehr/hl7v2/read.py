@@ -93,6 +93,11 @@ def _parse_messages(numbered: list[tuple[int, FramedMessage]], source_for: Sourc
     return parsed
 
 
+def is_read(message_type: str) -> bool:
+    """Whether rows are made of messages of this type; others are counted as ignored."""
+    return message_type.startswith("ADT") or message_type in _RESULT_TYPES
+
+
 class _Described(NamedTuple):
     """One person of a message: the segments about them, and the numbers they go by."""
 
@@ -187,7 +192,7 @@ class _Reader:
             raise MessageError("truncated", "", "the frame or batch ends in the middle of the message")
         if message.type == _UNKNOWN:
             raise MessageError("no_message_type", "MSH-9", "MSH-9 names no message type")
-        if not (message.type.startswith("ADT") or message.type in _RESULT_TYPES):
+        if not is_read(message.type):
             return None
         if not message.msh.text(10):
             raise MessageError("no_control_id", "MSH-10", "MSH-10 is empty")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from core.errors import ConfigurationError
 from core.keys import key_bytes
 from core.settings import Settings
+from ehr.hl7v2.plain import judge_plain
 from ehr.hl7v2.read import Judged, judge_message
 from ehr.live.acknowledgement import TOO_LARGE, Header, read_header
 from ehr.live.inbox import Received
@@ -49,7 +50,9 @@ class Checker:
         """A whole message. ``own``: the source of a facility that no source declares."""
         own = own or self.sources[DEFAULT_SOURCE]
         try:
-            judged = judge_message(content, self._source_for(own), self.pseudonym_key)
+            source_for = self._source_for(own)
+            judged = (judge_plain(content, source_for, self.pseudonym_key)
+                      or judge_message(content, source_for, self.pseudonym_key))  # fmt: skip
         except Exception as error:  # a fault of the reader's: the sender would send it again for ever
             logger.error("the reader ended with %s on a message of %d bytes", type(error).__name__, len(content))
             judged = Judged("unknown", own, reject=Reject("message", "unknown", "message 1", "reader_failed",

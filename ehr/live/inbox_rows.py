@@ -33,6 +33,7 @@ _MOVE_POSITION = (
 _BUSY_MILLISECONDS = 8000  # senders lose patience after ten seconds or so: an AR before that tells them more
 _ALONE = f"select set_config('lock_timeout', '{_BUSY_MILLISECONDS}', true), pg_advisory_xact_lock(7165302)"
 _CHECKPOINT_PAGES = 4000  # each checkpoint is two more fsyncs
+_CACHE_KIB = 64 << 10  # digests land anywhere in an index: most of it should be at hand
 
 
 class InboxTables:
@@ -57,6 +58,7 @@ class InboxTables:
             if self._is_sqlite:
                 self._execute(f"pragma busy_timeout = {_BUSY_MILLISECONDS}")
                 self._execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                self._execute(f"pragma cache_size = -{_CACHE_KIB}")
         # Not first reading, then finding another writer ahead: a number used twice at one moment would pass for new.
         self._execute("begin immediate" if self._is_sqlite else _ALONE)
 

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections import deque
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 from core.settings import Settings
 from ehr.live.acknowledgement import NOT_STORED, TOO_LARGE, Header, acknowledgements, code_of
@@ -22,6 +22,7 @@ from ehr.live.metrics import (
     MESSAGES_RECEIVED,
 )
 from ehr.live.mllp import Event, FrameDecoder, frame
+from ehr.live.outbox import Outbox
 from ehr.live.tls import peer_names
 
 logger = logging.getLogger("cuff.live")
@@ -98,13 +99,14 @@ class _Connection(asyncio.Protocol):
     """One peer."""
 
     __slots__ = ("_closing_since", "_decoder", "_frame_began", "_has_ended", "_is_paused", "_is_writing_paused",
-                 "_last_heard", "_listener", "_load", "_names", "_queue", "_transport", "_unanswered", "_unanswered_bytes"
-                 )  # fmt: skip
+                 "_last_heard", "_listener", "_load", "_names", "_outbox", "_queue", "_transport", "_unanswered",
+                 "_unanswered_bytes")  # fmt: skip
 
     def __init__(self, listener: MllpListener) -> None:
         self._listener = listener
         self._decoder = FrameDecoder(listener.settings.mllp_max_frame_bytes)
         self._transport: Any = None
+        self._outbox: Any = None
         self._names: PeerNames = None
         self._frame_began: float | None = None
         self._closing_since: float | None = None
@@ -114,7 +116,7 @@ class _Connection(asyncio.Protocol):
         self._is_paused = self._is_writing_paused = self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport, self._outbox = transport, Outbox(cast(asyncio.WriteTransport, transport))
         listener = self._listener
         if listener.is_draining or len(listener.connections) >= listener.settings.mllp_max_connections:
             CONNECTIONS_REFUSED.inc()
@@ -140,6 +142,7 @@ class _Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more and may still wait for answers."""
         self._end()
+        self._outbox.flush()
         self._has_ended = True
         if self._unanswered and not self._listener.is_secured:  # TLS knows no half-closed connection
             return True
@@ -168,6 +171,7 @@ class _Connection(asyncio.Protocol):
             self._take(event)
 
     def close(self) -> None:
+        self._outbox.flush()
         self._closing_since = self._closing_since or time.monotonic()
         self._transport.close()
 
@@ -251,7 +255,7 @@ class _Connection(asyncio.Protocol):
         if kind in ("frame", "too_large") and self._closing_since is None and not self._transport.is_closing():
             reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
             for answer in acknowledgements(header, reject):
-                self._transport.write(frame(answer))
+                self._outbox.put(frame(answer))
                 _acknowledged(code_of(answer)).inc()
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
         if kind == "too_large":
@@ -264,6 +268,7 @@ class _Connection(asyncio.Protocol):
     def part(self) -> None:
         """Say no more, and hear the peer out unheeded: closing on bytes that nobody read resets a connection, and the
         answer is lost with it."""
+        self._outbox.flush()
         if self._has_ended or not self._transport.can_write_eof():
             self.close()
         elif self._closing_since is None and not self._transport.is_closing():
