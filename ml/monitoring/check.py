@@ -56,17 +56,18 @@ class Measured:
     notes: list[str] = field(default_factory=list)  # what the reader of the verdict should know beside it
 
 
-def check_drift(settings: Settings) -> DriftOutcome:
+def check_drift(settings: Settings, with_report: bool = True) -> DriftOutcome:
     """Judge the published build against the champion's training data; once per build and model version.
 
     A second call on the same build returns the first verdict. It asks for retraining as the first did, until
     `mark_emitted` says that it was passed on: a run that died in between is made good by the next.
-    Errors: `NotPublishedError` when there is nothing to judge.
+    Evidently's report is three quarters of the work and no part of the verdict: who judges many builds in a row may go
+    without. Errors: `NotPublishedError` when there is nothing to judge.
     """
-    return judge(settings, champion_reference(settings))
+    return judge(settings, champion_reference(settings), with_report)
 
 
-def judge(settings: Settings, champion: ChampionReference | None) -> DriftOutcome:
+def judge(settings: Settings, champion: ChampionReference | None, with_report: bool = True) -> DriftOutcome:
     """`check_drift` for a given champion; None (no model yet) watches the feed alone."""
     now, rules = published(settings), load_rules()
     model_version = champion.model_version if champion else 0
@@ -78,7 +79,7 @@ def judge(settings: Settings, champion: ChampionReference | None) -> DriftOutcom
         verdict, reasons = conclude(metrics)
         reasons += measured.notes
         report_path = write_pages(settings, now, model_version, verdict, reasons, metrics, measured.current,
-                                  measured.reference, rules)
+                                  measured.reference, rules, with_report)
         kept = keep_verdict(settings, DriftVerdict(build_id=now.build_id, as_of=now.as_of, model_version=model_version,
                                                    verdict=verdict, reasons=reasons, report_path=report_path), metrics)
     _tell(settings, kept, rules)

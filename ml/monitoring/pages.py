@@ -27,11 +27,13 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .
 
 
 def write_pages(settings: Settings, now: Published, model_version: int, verdict: str, reasons: list[str],
-                metrics: list[DriftMetric], current: "pd.DataFrame", reference: "pd.DataFrame", rules: Rules) -> str:
-    """Write the pages of one judgement; returns the summary's path relative to the reports folder."""
+                metrics: list[DriftMetric], current: "pd.DataFrame", reference: "pd.DataFrame", rules: Rules,
+                with_report: bool = True) -> str:
+    """Write the pages of one judgement, Evidently's report where there is enough to report and it is wanted; returns the
+    summary's path relative to the reports folder."""
     folder = settings.reports_dir / "drift" / f"build-{now.build_id}-model-{model_version}"
     folder.mkdir(parents=True, exist_ok=True)
-    has_report = len(current) >= rules.sample.visits and len(reference) >= rules.sample.reference
+    has_report = with_report and len(current) >= rules.sample.visits and len(reference) >= rules.sample.reference
     if has_report:
         metrics += _evidently(current, reference, folder / "evidently.html", rules, settings.seed)
     (folder / "index.html").write_text(

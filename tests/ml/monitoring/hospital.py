@@ -3,6 +3,7 @@
 Pseudo-random and vectorised; no part of the pipeline runs, so what the monitor sees is fully known.
 """
 
+import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -38,6 +39,12 @@ class Hospital:
             lake.execute((PROJECT_ROOT / "ehr" / "raw_tables.sql").read_text().replace(
                 "exists raw", "exists clinical.raw"))
             lake.execute(_MARTS)
+
+    def moved_to(self, settings: Settings) -> "Hospital":
+        """The same hospital, its dice too, in a copy of its house."""
+        moved = copy.copy(self)
+        moved.settings, moved.random = settings, copy.deepcopy(self.random)
+        return moved
 
     def deliver(self, days: int, *, shift_mmhg: float = 0.0, young: bool = False, unmapped: bool = False,
                 silent: bool = False, unitless: float = 0.0, emptied: str = "", riskier: float = 0.0) -> None:

@@ -1,17 +1,15 @@
 """A simulated hospital and a house that takes in what it sends: the pipeline's own functions, night after night."""
 
 import shutil
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 from core.dbt import manifest_hash, run_dbt
 from core.publication import finish_build, publish, start_build
 from core.settings import Settings
 from ehr.ingest import ingest
-from ehr.simulate import SimulationOptions, simulate_hospital
+from ehr.simulate import SimulationOptions, simulate_windows
 from ml import registry
 from ml.monitoring import DriftOutcome, check_drift
 from ml.scoring import score
@@ -29,20 +27,23 @@ class House:
     world: SimulationOptions
     day: date
 
-    def take_in(self, extract: Path, command: str = "run") -> None:
-        """Ingest, build and publish one delivery. dbt's ``run`` leaves out its tests and the seeds, which stay."""
+    def take_in(self, extract: Path, *command: str) -> None:
+        """Ingest, build and publish one delivery."""
         ingest(self.settings, [extract], as_of=self.day, source_id=SOURCE)
         build = start_build(self.settings)
-        run_dbt(self.settings, command, build, "--quiet")
+        run_dbt(self.settings, command[0], build, "--quiet", *command[1:])
         finish_build(self.settings, build.build_id, manifest_hash(self.settings))
         publish(self.settings, build.build_id, "test")
 
     def night(self, extract: Path) -> tuple["House", DriftOutcome]:
-        """A day later: take in what was sent that day, score, judge."""
+        """A day later: take in what was sent that day, score, judge.
+
+        Left out is what no verdict rests on: dbt's tests and the seeds (``run``), the analysts' marts, Evidently's report.
+        """
         later = replace(self, day=self.day + timedelta(1))
-        later.take_in(extract)
+        later.take_in(extract, "run", "--exclude", "marts.analytics", "marts.ops")
         score(self.settings)
-        return later, check_drift(self.settings)
+        return later, check_drift(self.settings, with_report=False)
 
     def branch(self, var: Path) -> "House":
         """A house of the same past with a future of its own.
@@ -57,12 +58,15 @@ class House:
         return replace(self, settings=make_settings(var, lake_data=str(lake), mlflow_artifacts=str(artifacts)))
 
 
-def found_house(var: Path, world: SimulationOptions) -> House:
-    """A house with the world's history, a champion trained on it, everybody scored and a first verdict given."""
+def found_house(var: Path, world: SimulationOptions, nights: int) -> House:
+    """A house with the world's history, a champion trained on it, everybody scored and a first verdict given.
+
+    What the hospital sends in the ``nights`` after it lies beside ``var``, see `extracts`: it is written in the same pass.
+    """
     house = reopen_house(var, world)
-    extract = var.parent / "history"
-    simulate_hospital(extract, world)
-    house.take_in(extract, "build")
+    history = var.parent / "history"
+    simulate_windows([(history, world), *_windows(var.parent, world, nights)])
+    house.take_in(history, "build")
     trained = train(house.settings, "test")
     if registry.champion_version(house.settings) is None:
         registry.promote(house.settings, trained.model_version, "test", "few events: what is tested is the watching")
@@ -76,18 +80,17 @@ def reopen_house(var: Path, world: SimulationOptions) -> House:
     return House(make_settings(var), world, world.end)
 
 
-def nightly_extracts(folder: Path, world: SimulationOptions, nights: int, pool: ProcessPoolExecutor) -> list[Future[Path]]:
-    """What the hospital sends on each of the days from ``world.end`` on, one folder a day, written by the pool."""
+def extracts(folder: Path, world: SimulationOptions, nights: int) -> list[Path]:
+    """Where `found_house` and `simulate_nights` put what is sent on each of the days from ``world.end`` on."""
+    return [out for out, _options in _windows(folder, world, nights)]
+
+
+def simulate_nights(folder: Path, world: SimulationOptions, nights: int) -> list[Path]:
+    """Write what the hospital sends on each of the days from ``world.end`` on, one folder a day."""
+    simulate_windows(_windows(folder, world, nights))
+    return extracts(folder, world, nights)
+
+
+def _windows(folder: Path, world: SimulationOptions, nights: int) -> list[tuple[Path, SimulationOptions]]:
     days = [world.end + timedelta(night) for night in range(nights)]
-    return [pool.submit(_simulate, folder / day.isoformat(), replace(world, since=day, until=day + timedelta(1)))
-            for day in days]
-
-
-def writing_process() -> ProcessPoolExecutor:
-    """The hospital writes on one core while the house works on the other."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-
-
-def _simulate(folder: Path, options: SimulationOptions) -> Path:
-    simulate_hospital(folder, options)
-    return folder
+    return [(folder / day.isoformat(), replace(world, since=day, until=day + timedelta(1))) for day in days]

@@ -19,14 +19,23 @@ from core.store import Alert, store_session
 from ml.monitoring import check, mark_emitted
 from ml.monitoring.check import judge
 from ml.monitoring.pages import without_rows
+from tests.conftest import make_settings
 from tests.ml.monitoring.hospital import Hospital
+from tests.pipeline.house import copy_house
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    """A hospital with 600 days behind it, for all tests of this file."""
+    built = Hospital(make_settings(tmp_path_factory.mktemp("monitored") / "var"))
+    built.deliver(600)
+    return built
 
 
 @pytest.fixture
-def hospital(settings: Settings) -> Hospital:
-    built = Hospital(settings)
-    built.deliver(600)
-    return built
+def hospital(history: Hospital, settings: Settings) -> Hospital:
+    """A copy of it with a future of its own."""
+    return history.moved_to(copy_house(history.settings, settings.var))
 
 
 def alerts(settings: Settings) -> list[tuple[str, str]]:
@@ -48,17 +57,18 @@ def test_a_change_is_found_within_two_nights(hospital: Hospital, change: dict[st
     champion = hospital.champion()
     hospital.deliver(3)
     hospital.new_build()
-    assert judge(hospital.settings, champion).verdict == "fine"
+    assert judge(hospital.settings, champion, with_report=False).verdict == "fine"
     outcomes = []
-    for _ in range(2):
+    for night in range(2):
         hospital.deliver(3, **change)
         hospital.new_build()
-        outcomes.append(judge(hospital.settings, champion))
+        outcomes.append(judge(hospital.settings, champion, with_report=night == 1))
         if outcomes[-1].should_retrain:
             mark_emitted(hospital.settings, outcomes[-1].drift_verdict_id)
     assert outcomes[1].verdict == verdict
     assert any(sentence in reason for reason in outcomes[1].reasons)
     assert alerts(hospital.settings)[0] == (verdict, severity)
+    assert Path(hospital.settings.reports_dir / (outcomes[1].report_path or "")).with_name("evidently.html").exists()
     assert [o.should_retrain for o in outcomes].count(True) == (verdict == "drift")  # the cool-down holds the second
 
 

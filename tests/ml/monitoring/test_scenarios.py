@@ -6,8 +6,6 @@ extract: of 6,000 patients about 30 are seen a day, enough to be judged on.
 
 import fcntl
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from core.settings import Settings
 from core.store import Alert, store_session
 from ehr.simulate import SimulationOptions
 from ehr.simulate.options import DriftName
-from tests.ml.monitoring.nightly_house import House, found_house, nightly_extracts, reopen_house, writing_process
+from tests.ml.monitoring.nightly_house import House, extracts, found_house, reopen_house, simulate_nights
 
 WORLD = SimulationOptions(patients=6000)
 QUIET_NIGHTS, NIGHTS_TO_AN_ALARM = 10, 2
@@ -38,16 +36,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / "founded").exists():
             return reopen_house(folder / "var", WORLD)
-        founded = found_house(folder / "var", WORLD)
+        founded = found_house(folder / "var", WORLD, QUIET_NIGHTS)
         (folder / "founded").touch()
         return founded
-
-
-@pytest.fixture
-def pool() -> Iterator[ProcessPoolExecutor]:
-    with writing_process() as process:
-        yield process
-        process.shutdown(cancel_futures=True)
 
 
 def alarms(settings: Settings) -> list[str]:
@@ -55,11 +46,11 @@ def alarms(settings: Settings) -> list[str]:
         return list(session.scalars(select(Alert.kind).order_by(Alert.alert_id)))
 
 
-def test_ten_nights_without_a_change_raise_no_alarm(house: House, pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+def test_ten_nights_without_a_change_raise_no_alarm(house: House, tmp_path: Path) -> None:
     branch = house.branch(tmp_path / "var")
     judged = []
-    for extract in nightly_extracts(tmp_path, WORLD, QUIET_NIGHTS, pool):
-        branch, outcome = branch.night(extract.result())
+    for extract in extracts(house.settings.var.parent, WORLD, QUIET_NIGHTS):
+        branch, outcome = branch.night(extract)
         judged.append((branch.day.isoformat(), outcome.verdict, outcome.reasons))
         # A night too small to be judged would prove nothing.
         assert "systolic_mmhg_within_person" in {m.feature for m in outcome.metrics if m.window == "night" and m.threshold}
@@ -72,13 +63,13 @@ def test_ten_nights_without_a_change_raise_no_alarm(house: House, pool: ProcessP
     ("younger_population", "drift", "people seen differ in age_years: lower"),
     ("coding_change", "data_fault", "the share with codes it never used rose"),
 ])
-def test_a_drift_raises_an_alarm_within_two_nights(house: House, pool: ProcessPoolExecutor, tmp_path: Path,
-                                                   drift: DriftName, verdict: str, sentence: str) -> None:
+def test_a_drift_raises_an_alarm_within_two_nights(house: House, tmp_path: Path, drift: DriftName, verdict: str,
+                                                   sentence: str) -> None:
     branch = house.branch(tmp_path / "var")
     changed = replace(WORLD, drift=drift, drift_from=WORLD.end)
     outcomes = []
-    for extract in nightly_extracts(tmp_path, changed, NIGHTS_TO_AN_ALARM, pool):
-        branch, outcome = branch.night(extract.result())
+    for extract in simulate_nights(tmp_path, changed, NIGHTS_TO_AN_ALARM):
+        branch, outcome = branch.night(extract)
         outcomes.append(outcome)
         if alarms(branch.settings):
             break
