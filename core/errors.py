@@ -57,3 +57,9 @@ class ArchiveError(CuffError):
     """An archived payload is missing or does not match its digest."""
 
     exit_code = 9
+
+
+class FeatureStoreError(CuffError):
+    """The online feature store is absent or does not answer."""
+
+    exit_code = 10

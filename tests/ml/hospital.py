@@ -4,7 +4,7 @@ Latent pressures follow each person for years; a year's onset is drawn from the 
 features see them through a few noisy readings and missing laboratory values. No part of the pipeline runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -15,7 +15,7 @@ from core.publication import Published, finish_build, publish, start_build
 from core.settings import Settings
 from core.store import Batch, store_session
 from ml.baselines.framingham import framingham_risk
-from ml.features.catalog import FEATURE_NAMES, FEATURES
+from ml.features.catalog import FEATURE_NAMES, FEATURES, OBSERVED_COLUMNS
 
 READING_NOISE_SD_MMHG = 8.0
 LABORATORY = ("heart_rate_last_bpm", "glucose_last_mg_dl", "hba1c_last_pct", "creatinine_last_mg_dl",
@@ -32,6 +32,7 @@ class Drawn:
     features: pd.DataFrame
     true_risk: np.ndarray
     as_of: date
+    persons: dict[str, str] = field(default_factory=dict)  # who has another's record: person key → patient key
 
 
 def draw(patients: int = 1500, seed: int = 7, years: int = 5, as_of: date = date(2026, 1, 1)) -> Drawn:
@@ -76,9 +77,14 @@ def publish_hospital(settings: Settings, drawn: Drawn) -> Published:
         session.add(Batch(as_of=drawn.as_of, finished_at=datetime.now(UTC)))
     build = start_build(settings, drawn.as_of)
     columns = ", ".join(f"{f.name}::{_TYPES[f.dtype]} as {f.name}" for f in FEATURES)
+    of = {feature.observed_in: feature.name for feature in FEATURES}
+    observed = ", ".join(f"case when {of[name]} is not null then feature_date::date - 7 end as {name}"
+                         for name in OBSERVED_COLUMNS)
+    persons = {key: key for key in drawn.features["patient_key"].unique()} | drawn.persons
     with write_lake(settings) as lake:
         lake.register("examples", drawn.examples)
         lake.register("features", drawn.features)
+        lake.register("persons", pd.DataFrame(list(persons.items()), columns=["person_key", "patient_key"]))
         lake.execute("create schema if not exists clinical.ml")
         lake.execute("""
             create or replace table clinical.ml.hypertension_examples as
@@ -88,7 +94,13 @@ def publish_hospital(settings: Settings, drawn: Drawn) -> Published:
             from examples""")
         lake.execute(f"""
             create or replace table clinical.ml.patient_features as
-            select patient_key, feature_date::date as feature_date, is_eligible, {columns} from features""")
+            select patient_key, feature_date::date as feature_date, is_eligible, {columns}, {observed},
+                'st_mary,valley' as source_ids
+            from features""")
+        lake.execute("create schema if not exists clinical.intermediate")
+        lake.execute("""
+            create or replace table clinical.intermediate.int_persons__resolved as
+            select person_key, patient_key, patient_key as group_key from persons""")
     finish_build(settings, build.build_id)
     return publish(settings, build.build_id, "test")
 

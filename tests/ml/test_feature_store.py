@@ -10,9 +10,11 @@ from core.settings import Settings
 from ml.features import materialize
 from ml.features.catalog import CATEGORICAL, FEATURE_NAMES
 from ml.features.definitions import (
+    DESCRIBING,
     FEATURE_SERVICE,
     FEATURE_VIEW,
     OWNER,
+    STAMP,
     TIME_TO_LIVE,
     export_path,
     features_dir,
@@ -81,5 +83,7 @@ def test_files_are_for_the_owner_alone_and_definitions_say_who_and_what(settings
     view = open_feature_store(settings).get_feature_view(FEATURE_VIEW)
     assert view.owner == OWNER
     assert view.ttl == TIME_TO_LIVE
-    assert tuple(field.name for field in view.features) == FEATURE_NAMES
+    assert tuple(field.name for field in view.features) == (*FEATURE_NAMES, *DESCRIBING, *STAMP)
+    service = open_feature_store(settings).get_feature_service(FEATURE_SERVICE)
+    assert tuple(field.name for field in service.feature_view_projections[0].features) == FEATURE_NAMES
     assert all(field.description for field in view.features)
