@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from duckdb import DuckDBPyConnection
+from pandas import isnull
 
 from core.dbt import run_dbt
 from core.lake import read_lake, write_lake
 from core.settings import Settings
+from ml.features.catalog import FEATURE_NAMES, FEATURES, OBSERVED_COLUMNS
 from tests.conftest import make_settings
 from tests.dbt.core_tables import FACT_TABLES, a_build, create_core_tables, fill_core_tables
 
@@ -177,8 +179,9 @@ def test_features_by_hand(built: Settings) -> None:
             insert into clinical.core.dim_patients by name
             select 'hand' as patient_key, 'female' as sex, date '1970-01-01' as birth_date;
             insert into clinical.core.fct_blood_pressure by name
-            select 'hand' || i as blood_pressure_key, 'hand' as patient_key, day::timestamptz as event_at, day as event_date,
-                   told::timestamptz as known_at, superseded::timestamptz as superseded_at, superseded is null as is_current,
+            select 'hand' || i as blood_pressure_key, 'hand' as patient_key, 'hospital' as source_id,
+                   day::timestamptz as event_at, day as event_date, told::timestamptz as known_at,
+                   superseded::timestamptz as superseded_at, superseded is null as is_current,
                    systolic as systolic_mmhg, diastolic as diastolic_mmhg, false as is_preliminary,
                    systolic < 300 as is_plausible
             from (values
@@ -191,6 +194,7 @@ def test_features_by_hand(built: Settings) -> None:
             ) readings(i, day, told, superseded, systolic, diastolic);
             insert into clinical.core.fct_measurements by name
             select 'hand' || i as measurement_key, 'hand' as patient_key, measure, day::timestamptz as event_at,
+                   case when day < date '2022-01-02' then 'doctor' else 'told too late' end as source_id,
                    day as event_date, day::timestamptz as known_at, true as is_current, value, code as value_code,
                    true as is_plausible
             from (values
@@ -210,13 +214,38 @@ def test_features_by_hand(built: Settings) -> None:
         "systolic_sd_12m_mmhg": 50 ** 0.5, "pulse_pressure_last_mmhg": 46.0, "blood_pressure_count_12m": 2.0,
         "blood_pressure_age_days": 1.0, "bmi_last_kg_m2": 28.0, "bmi_change_12m_kg_m2": -2.0,
         "glucose_last_mg_dl": 99.0, "smoking_status": "former", "has_diabetes": False, "drug_count_12m": 0.0,
+        "source_ids": "doctor,hospital",
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
+    observed = {name: found[name].date() for name in OBSERVED_COLUMNS if not isnull(found[name])}
+    assert observed == {
+        "blood_pressure_observed_on": date(2021, 12, 31), "bmi_observed_on": date(2021, 11, 1),
+        "glucose_observed_on": date(2020, 1, 1), "smoking_status_observed_on": date(2020, 1, 1),
+    }
     days, pressures = (0, 546, 730), (110, 120, 130)
     mean_day, mean_pressure = sum(days) / 3, sum(pressures) / 3
     slope = (sum((d - mean_day) * (p - mean_pressure) for d, p in zip(days, pressures, strict=True))
              / sum((d - mean_day) ** 2 for d in days)) * 365.25
     assert found["systolic_slope_mmhg_per_year"] == pytest.approx(slope)
+
+
+def test_a_value_has_a_day_and_no_value_has_none(built: Settings) -> None:
+    """And the columns beside the features come in the order that the catalog names them in."""
+    with read_lake(built, ("clinical",)) as lake:
+        columns = [row[0] for row in lake.execute("describe clinical.ml.patient_features").fetchall()]
+        assert columns == ["patient_key", "feature_date", "is_eligible", *FEATURE_NAMES, *OBSERVED_COLUMNS, "source_ids"]
+        for feature in FEATURES:
+            if feature.observed_in:
+                odd = lake.execute(
+                    f"select count(*), count({feature.name}) from clinical.ml.patient_features where ({feature.name} is null) "
+                    f"<> ({feature.observed_in} is null) or {feature.observed_in} > feature_date").fetchone()
+                assert odd == (0, 0), feature.name
+        some = lake.execute("select count(blood_pressure_observed_on), count(glucose_observed_on), count(bmi_observed_on), "
+                            "count(smoking_status_observed_on) from clinical.ml.patient_features").fetchone()
+        assert min(some or [0]) > 0
+        assert lake.execute("""
+            select count(*) from clinical.ml.patient_features
+            where blood_pressure_age_days <> feature_date - blood_pressure_observed_on""").fetchone() == (0,)
 
 
 def test_unit_tests_of_label_eligibility_and_small_cells_pass(built: Settings) -> None:

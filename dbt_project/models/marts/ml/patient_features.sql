@@ -69,6 +69,7 @@ pressure_features as (
         arg_max(systolic_mmhg - diastolic_mmhg, newest_order) as pulse_pressure_last_mmhg,
         count(*) filter (where event_at >= year_before_at) as blood_pressure_count_12m,
         spine.feature_date - max(event_date) as blood_pressure_age_days,
+        max(event_date) as blood_pressure_observed_on,
     from spine
     inner join blood_pressure
         on spine.patient_key = blood_pressure.patient_key and {{ known_by('blood_pressure', 'spine.cutoff_at') }}
@@ -88,6 +89,13 @@ measurement_features as (
         arg_max(value_code, newest_order) filter (
             where measure = 'smoking_status' and value_code <> 'unknown'
         ) as smoking_status,
+        -- The day of the value taken: the order by which it was taken follows the day, and an empty value is never taken.
+        {% for measure in last_value_features() -%}
+        max(event_date) filter (where measure = '{{ measure }}' and value is not null) as {{ measure }}_observed_on,
+        {% endfor -%}
+        max(event_date) filter (
+            where measure = 'smoking_status' and value_code <> 'unknown'
+        ) as smoking_status_observed_on,
     from spine
     inner join measurements
         on spine.patient_key = measurements.patient_key and {{ known_by('measurements', 'spine.cutoff_at') }}
@@ -102,6 +110,7 @@ bmi_points as (
         spine.patient_key,
         spine.feature_date,
         measurements.event_at,
+        measurements.event_date,
         measurements.event_at >= spine.year_before_at as is_recent,
         measurements.newest_order,
         case measurements.measure
@@ -130,6 +139,7 @@ bmi_features as (
                     arg_max(bmi_kg_m2, newest_order) filter (where is_recent)
                     - arg_min(bmi_kg_m2, newest_order) filter (where is_recent)
         end as bmi_change_12m_kg_m2,
+        max(event_date) filter (where bmi_kg_m2 is not null) as bmi_observed_on,
     from bmi_points
     group by patient_key, feature_date
 
@@ -179,6 +189,33 @@ visit_features as (
 
 ),
 
+-- Once told, a patient stays that source's too, whatever another version says.
+sources as (
+
+    {% for fact in ['fct_blood_pressure', 'fct_measurements', 'fct_conditions', 'fct_medications'] -%}
+    select patient_key, source_id, min(greatest(event_at, known_at)) as first_told_at
+    from {{ ref(fact) }}
+    group by patient_key, source_id
+    union all
+    {% endfor -%}
+    select patient_key, source_id, min(greatest(started_at, known_at)) as first_told_at
+    from {{ ref('fct_encounters') }}
+    group by patient_key, source_id
+
+),
+
+source_columns as (
+
+    select
+        spine.patient_key,
+        spine.feature_date,
+        string_agg(distinct sources.source_id, ',' order by sources.source_id) as source_ids,
+    from spine
+    inner join sources on spine.patient_key = sources.patient_key and sources.first_told_at < spine.cutoff_at
+    group by spine.patient_key, spine.feature_date
+
+),
+
 final as (
 
     select
@@ -207,6 +244,13 @@ final as (
         coalesce(condition_features.has_chronic_kidney_disease, false) as has_chronic_kidney_disease,
         coalesce(drug_features.drug_count_12m, 0)::double as drug_count_12m,
         coalesce(visit_features.visit_count_12m, 0)::double as visit_count_12m,
+        pressure_features.blood_pressure_observed_on,
+        bmi_features.bmi_observed_on,
+        {% for measure in last_value_features() -%}
+        measurement_features.{{ measure }}_observed_on,
+        {% endfor -%}
+        measurement_features.smoking_status_observed_on,
+        coalesce(source_columns.source_ids, '') as source_ids,
     from spine
     inner join patients using (patient_key)
     left join pressure_features using (patient_key, feature_date)
@@ -215,6 +259,7 @@ final as (
     left join condition_features using (patient_key, feature_date)
     left join drug_features using (patient_key, feature_date)
     left join visit_features using (patient_key, feature_date)
+    left join source_columns using (patient_key, feature_date)
 
 )
 
