@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from core.errors import ModelError
+from core.errors import ConfigurationError
 from core.settings import Settings
 from ml.features.catalog import FEATURE_NAMES, FEATURES, OBSERVED_COLUMNS
 
@@ -26,8 +26,8 @@ TIMESTAMP = "feature_timestamp"
 OWNER = "ml"
 # Older values are not served: by then the patient has not been looked at by two landmarks.
 TIME_TO_LIVE = timedelta(days=400)
-# What a row says of itself: whether the patient is eligible, who told of them, and when each value was observed (ISO dates).
-DESCRIBING = ("is_eligible", "source_ids", *OBSERVED_COLUMNS)
+# What a row says of itself: its day, whether the patient is eligible, who told of them, when each value was observed.
+DESCRIBING = ("feature_date", "is_eligible", "source_ids", *OBSERVED_COLUMNS)
 # What wrote it: the published build and snapshot, the number of the materialisation, and a digest of all the rest.
 STAMP = ("build_id", "clinical_snapshot", "materialization", "row_digest")
 
@@ -65,17 +65,17 @@ def open_feature_store(settings: Settings, online: Path | None = None) -> "Featu
         project=PROJECT, provider="local", repo_path=folder,
         registry={"registry_type": "sql", "path": f"sqlite:///{folder / 'registry.db'}", "cache_ttl_seconds": 60},
         offline_store={"type": "duckdb"},
-        online_store=_redis(settings.online_store) if settings.online_store else {
+        online_store=redis_options(settings.online_store) if settings.online_store else {
             "type": "sqlite", "path": str(online or online_path(settings))},
         entity_key_serialization_version=3,
     ))
 
 
-def _redis(url: str) -> dict[str, Any]:
+def redis_options(url: str) -> dict[str, Any]:
     """Feast's configuration of a Redis. Late data has the date of the row it replaces: Feast would leave the older one."""
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ModelError("CUFF_ONLINE_STORE is no Redis address; write it as redis://host:port")
+        raise ConfigurationError("CUFF_ONLINE_STORE is no Redis address; write it as redis://host:port")
     options = [f"{parts.hostname}:{parts.port or 6379}"]
     options += [f"db={int(parts.path.strip('/'))}"] if parts.path.strip("/") else []
     options += ["ssl=true"] if parts.scheme == "rediss" else []
@@ -99,6 +99,7 @@ def definitions(settings: Settings) -> list[Any]:
     links = FileSource(name="person_links", path=str(links_path(settings)), timestamp_field=TIMESTAMP, owner=OWNER,
                        description="clinical.intermediate.int_persons__resolved at the published snapshot")
     described = [
+        Field(name="feature_date", dtype=String, description="The day of which the row speaks, ISO 8601"),
         Field(name="is_eligible", dtype=Bool, description="Whether the model speaks of such a patient"),
         Field(name="source_ids", dtype=String, description="The sources that told of the patient, comma-joined"),
         *(Field(name=name, dtype=String, description="Day of the value taken, ISO 8601") for name in OBSERVED_COLUMNS),

@@ -51,8 +51,7 @@ class OnlineFeatures:
         """One row per key, in order; None for who is unknown, or whose newest row is beyond the time to live."""
         run, rows = self._cells.fetch(patient_keys)
         oldest = (self._today() if self._today else run.as_of) - TIME_TO_LIVE
-        return [_online_row(key, row, run) if row and row[0] > oldest else None
-                for key, row in zip(patient_keys, rows, strict=True)]
+        return [_online_row(key, row, run, oldest) if row else None for key, row in zip(patient_keys, rows, strict=True)]
 
     def patient_of(self, person_key: str) -> str | None:
         """The patient that a person of some source is; None where the store has no such patient."""
@@ -78,8 +77,10 @@ class OnlineFeatures:
         return self._cells.sample(number)
 
 
-def _online_row(patient_key: str, row: Row, run: Materialization) -> OnlineRow:
-    feature_date, cells = row
+def _online_row(patient_key: str, cells: Row, run: Materialization, oldest: date) -> OnlineRow | None:
+    feature_date = date.fromisoformat(str(decode(cells["feature_date"])))
+    if feature_date <= oldest:
+        return None
     values: dict[str, Value] = {}
     observed_on: dict[str, date | None] = {}
     days: dict[str, date | None] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-Row = tuple[date, dict[str, bytes]]  # feature date, and serialised values by column
+Row = dict[str, bytes]  # serialised values by column
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,26 @@
 """The Redis online store. Feast keeps a patient in one hash and sets it in one command, so a reader never sees half a row."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from core.errors import FeatureStoreError
 from ml.features.catalog import FEATURE_NAMES
-from ml.features.definitions import DESCRIBING, ENTITY_KEY, FEATURE_VIEW, LINK_VIEW, PERSON_KEY, PROJECT, STAMP
+from ml.features.definitions import (
+    DESCRIBING,
+    ENTITY_KEY,
+    FEATURE_VIEW,
+    LINK_VIEW,
+    PERSON_KEY,
+    PROJECT,
+    STAMP,
+    redis_options,
+)
 from ml.features.online_cells import Materialization, Row
 from ml.features.wire import decode, entity_key, field_name, key_prefix
 
 RUN = f"{PROJECT}:materialization"
 PATIENT, PERSON, SUFFIX = key_prefix(ENTITY_KEY), key_prefix(PERSON_KEY), PROJECT.encode()
-_TIMESTAMP = f"_ts:{FEATURE_VIEW}".encode()
 _LINK = field_name(LINK_VIEW, ENTITY_KEY)
 _COLUMNS = {field_name(FEATURE_VIEW, name): name for name in (*FEATURE_NAMES, *DESCRIBING, *STAMP)}
 _SECONDS = 5
@@ -22,6 +30,7 @@ def connect(url: str) -> Any:
     """A ``redis.Redis`` with its pool of connections, safe to share between threads. Its stubs know no keys of bytes."""
     from redis import Redis
 
+    redis_options(url)  # refuses what is no address, before anything is read
     return Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, health_check_interval=30)
 
 
@@ -88,10 +97,4 @@ def read_run(fields: dict[bytes, bytes]) -> Materialization:
 
 
 def _row(fields: dict[bytes, bytes]) -> Row | None:
-    moment = fields.get(_TIMESTAMP)
-    if moment is None:
-        return None
-    cells = {_COLUMNS[field]: value for field, value in fields.items() if field in _COLUMNS}
-    # The first field of protobuf's Timestamp is its seconds, a varint like an int64's.
-    seconds = decode(b"\x20" + moment[1:]) if moment else 0
-    return datetime.fromtimestamp(int(seconds or 0), UTC).date(), cells
+    return {_COLUMNS[field]: value for field, value in fields.items() if field in _COLUMNS} or None

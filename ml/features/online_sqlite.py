@@ -38,13 +38,13 @@ class SqliteCells:
         asked = [entity_key(PATIENT, key) for key in patient_keys]
         for start in range(0, len(asked), _KEYS_PER_QUERY):
             some = asked[start:start + _KEYS_PER_QUERY]
-            for key, column, value, timestamp in connection.execute(
-                    f"select entity_key, feature_name, value, event_ts from {ROWS} "
+            for key, column, value in connection.execute(
+                    f"select entity_key, feature_name, value from {ROWS} "
                     f"where entity_key in ({', '.join('?' * len(some))})", some):
                 row = found.get(key)
                 if row is None:
-                    row = found[key] = date.fromisoformat(timestamp[:10]), {}
-                row[1][column] = value
+                    row = found[key] = {}
+                row[column] = value
         return run, [found.get(key) for key in asked]
 
     def patient_of(self, person_key: str) -> str | None:
