@@ -32,7 +32,7 @@ _MOVE_POSITION = (
 )
 _BUSY_MILLISECONDS = 8000  # senders lose patience after ten seconds or so: an AR before that tells them more
 _ALONE = f"select set_config('lock_timeout', '{_BUSY_MILLISECONDS}', true), pg_advisory_xact_lock(7165302)"
-_CHECKPOINT_PAGES = 4000  # each checkpoint is two more fsyncs
+_CHECKPOINT_PAGES = 16_000  # 64 MB: each checkpoint is two more fsyncs, and writes once what many groups changed
 _CACHE_KIB = 64 << 10  # digests land anywhere in an index: most of it should be at hand
 
 
