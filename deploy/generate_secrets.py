@@ -37,6 +37,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "OPS_DB_PASSWORD": _password,
     "VAULT_DB_PASSWORD": _password,
     "LAKE_DB_PASSWORD": _password,
+    "REDIS_PASSWORD": _password,
     "AIRFLOW_FERNET_KEY": _fernet_key,
     "AIRFLOW_JWT_SECRET": _password,
     "AIRFLOW_API_SECRET": _password,

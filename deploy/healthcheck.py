@@ -1,8 +1,8 @@
-"""Exit 0 when a service is healthy: ``python healthcheck.py scheduler`` or ``python healthcheck.py listener``.
+"""Exit 0 when a service is healthy: ``python healthcheck.py scheduler``, ``… listener`` or ``… api``.
 
 Airflow's components write heartbeats into its database and the api-server judges them, so this needs neither Airflow's
-import (seconds of CPU, every time) nor the database's password. The live door's processes are asked themselves, from within
-their own container.
+import (seconds of CPU, every time) nor the database's password. The live door's processes and the API are asked
+themselves, from within their own container.
 """
 
 import json
@@ -14,8 +14,10 @@ import urllib.error
 import urllib.request
 
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+CERTIFICATES = {"listener": "CUFF_LISTEN_TLS_CERTIFICATE", "api": "CUFF_SERVE_TLS_CERTIFICATE"}
 LIVE = {
     "listener": ("CUFF_FHIR_PORT", "2580"), "consumer": ("CUFF_CONSUMER_PORT", "2581"), "relay": ("CUFF_RELAY_PORT", "2582"),
+    "api": ("CUFF_SERVE_PORT", "8000"),
 }  # fmt: skip
 
 
@@ -33,15 +35,18 @@ def live_status(service: str) -> str:
     """
     variable, default = LIVE[service]
     port = int(os.environ.get(variable) or default)
-    is_tls = service == "listener" and bool(os.environ.get("CUFF_LISTEN_TLS_CERTIFICATE"))
-    if is_tls and os.environ.get("CUFF_LISTEN_TLS_CLIENT_CA"):
+    is_tls = bool(os.environ.get(CERTIFICATES.get(service, "")))
+    if service == "listener" and is_tls and os.environ.get("CUFF_LISTEN_TLS_CLIENT_CA"):
         socket.create_connection(("127.0.0.1", port), timeout=6).close()
         return "ready"
     # Its certificate is for the name that the hospital knows, not for this loopback.
     context = ssl._create_unverified_context() if is_tls else None
     url = f"{'https' if is_tls else 'http'}://127.0.0.1:{port}/readyz"
+    # The API answers only for hosts that it trusts.
+    host = os.environ.get("CUFF_SERVE_TRUSTED_HOSTS", "").split(",")[0].strip() if service == "api" else ""
+    request = urllib.request.Request(url, headers={"Host": host} if host and host != "*" else {})
     try:
-        with urllib.request.urlopen(url, timeout=6, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=6, context=context) as answer:
             return str(json.load(answer)["status"])
     except urllib.error.HTTPError as refused:
         return refused.read().decode(errors="replace")

@@ -1,8 +1,16 @@
 """docker-compose.yml: it resolves, its secrets have no default, nothing leaves the machine, and it says what Cuff says."""
 
+import os
 import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
+from redis import AuthenticationError, Redis
+from redis import ConnectionError as RedisConnectionError
 
 from core.airflow_environment import airflow_environment
 from core.settings import PROJECT_ROOT, Settings
@@ -10,7 +18,7 @@ from deploy.generate_secrets import SECRETS, add_secrets
 from tests.deploy.compose import COMPOSE_FILE, compose_client, compose_file, run_config
 
 SERVICES = {
-    "postgres", "storage", "kafka", "mlflow", "init", "listener", "relay", "consumer",
+    "postgres", "storage", "kafka", "redis", "mlflow", "init", "listener", "relay", "consumer", "api",
     "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer",
 }
 # What a service in Compose must be told otherwise than a process on one machine: where its neighbours and folders are.
@@ -64,14 +72,14 @@ def test_every_secret_is_required_wherever_it_stands():
 def test_nothing_is_published_beyond_loopback():
     services = compose_file()["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"airflow-api-server", "mlflow", "listener"}
+    assert set(published) == {"airflow-api-server", "mlflow", "listener", "api"}
     # The listener alone can be opened to a network, by a variable of its own.
     loopback = {"listener": "${CUFF_LISTENER_ADDRESS:-127.0.0.1}:"}
     for name, ports in published.items():
         assert all(port.startswith(loopback.get(name, "127.0.0.1:")) for port in ports), name
     assert all("network_mode" not in service for service in services.values())
     assert compose_file()["networks"]["inside"] == {"internal": True}
-    for name in ("postgres", "storage", "kafka", "consumer"):
+    for name in ("postgres", "storage", "kafka", "redis", "consumer"):
         assert services[name]["networks"] == ["inside"]
 
 
@@ -103,6 +111,48 @@ def test_the_listener_needs_neither_kafka_nor_the_lake():
     assert set(services["listener"]["depends_on"]) == {"init", "postgres"}
     assert {"kafka", "init"} <= set(services["relay"]["depends_on"])
     assert {"kafka", "storage", "init"} <= set(services["consumer"]["depends_on"])
+
+
+def test_the_api_needs_no_broker_and_no_lake_and_cannot_write_its_image():
+    api = compose_file()["services"]["api"]
+    assert set(api["depends_on"]) == {"init", "postgres", "redis", "mlflow"}
+    assert api["read_only"] is True
+    assert {mount.split(":")[0] for mount in api["tmpfs"]} == {"/tmp", "/var/lib/cuff"}
+    assert all(volume.endswith(":ro") for volume in api["volumes"])
+    assert api["environment"]["CUFF_ENVIRONMENT"] == "production"
+
+
+def test_redis_takes_its_password_and_nobody_reads_it_off_the_process(tmp_path):
+    """The very command of the service, on Debian's redis-server."""
+    if not shutil.which("redis-server"):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no redis-server: install Debian's package redis-server")
+    service = compose_file()["services"]["redis"]
+    assert service["read_only"] is True
+    assert service["user"] != "root"
+    shell, option, text = service["command"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = subprocess.Popen([shell, option, f"{text.replace('$$', '$')} --port {port} --dir {tmp_path} --bind 127.0.0.1"],
+                               env={"PATH": os.environ["PATH"], "REDIS_PASSWORD": "only-here"}, stdout=subprocess.DEVNULL)
+    try:
+        known, stranger = (Redis(port=port, password=password) for password in ("only-here", None))
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                assert known.ping()
+                break
+            except RedisConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        with pytest.raises(AuthenticationError):
+            stranger.ping()
+        assert known.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert known.config_get("appendonly") == {"appendonly": "yes"}
+        assert b"only-here" not in Path(f"/proc/{started.pid}/cmdline").read_bytes()
+    finally:
+        started.terminate()
+        started.wait(timeout=10)
 
 
 def test_our_containers_run_without_privileges_and_without_celery():

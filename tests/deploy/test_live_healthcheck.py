@@ -1,4 +1,7 @@
-"""`deploy/healthcheck.py` asks the live door's processes whether they are ready."""
+"""`deploy/healthcheck.py` asks the live door's processes and the API whether they are ready."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -16,7 +19,8 @@ def status(missing, monkeypatch):
     server = start_status_server("127.0.0.1", 0, lambda: missing)
     for variable, _default in LIVE.values():
         monkeypatch.setenv(variable, str(server.port))
-    monkeypatch.delenv("CUFF_LISTEN_TLS_CERTIFICATE", raising=False)
+    for variable in ("CUFF_LISTEN_TLS_CERTIFICATE", "CUFF_SERVE_TLS_CERTIFICATE", "CUFF_SERVE_TRUSTED_HOSTS"):
+        monkeypatch.delenv(variable, raising=False)
     yield server
     server.stop()
 
@@ -40,3 +44,32 @@ def test_where_certificates_are_wanted_a_greeting_is_enough(status, missing, mon
     monkeypatch.setenv("CUFF_LISTEN_TLS_CLIENT_CA", "/tls/ca.pem")
     missing["inbox"] = "the last commit failed"
     assert main(["listener"]) == 0
+
+
+def test_the_api_is_asked_by_a_name_that_it_trusts(monkeypatch):
+    """It answers nobody who calls it otherwise."""
+    asked = []
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Host"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "ready"}')
+
+        def log_message(self, *_):
+            """Silent."""
+
+    server = HTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("CUFF_SERVE_PORT", str(server.server_port))
+    monkeypatch.setenv("CUFF_SERVE_TRUSTED_HOSTS", "risk.hospital.example, localhost")
+    monkeypatch.delenv("CUFF_SERVE_TLS_CERTIFICATE", raising=False)
+    try:
+        assert main(["api"]) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert asked == [("/readyz", "risk.hospital.example")]
