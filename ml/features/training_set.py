@@ -6,6 +6,7 @@ from core.lake import SnapshotNumbers, read_lake
 from core.publication import Published
 from core.settings import Settings
 from ml.features.catalog import CATEGORICAL, FEATURE_NAMES, LABEL_WINDOW_DAYS
+from ml.features.point_in_time import joined_by_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,8 @@ def training_set(settings: Settings, published: Published) -> "pd.DataFrame":
 
 def read_training_set(lake: "DuckDBPyConnection", as_of: str) -> "pd.DataFrame":
     """The point-in-time join (``feature_date <= landmark_date``) on an attached ``clinical`` catalog."""
-    columns = ", ".join(f"features.{name}" for name in FEATURE_NAMES)
+    joined = joined_by_time("examples", "landmark_date", "clinical.ml.patient_features", "feature_date",
+                            str(MAXIMUM_FEATURE_AGE_DAYS))
     return lake.execute(
         f"""
         with examples as (
@@ -42,14 +44,10 @@ def read_training_set(lake: "DuckDBPyConnection", as_of: str) -> "pd.DataFrame":
             where landmark_date + {LABEL_WINDOW_DAYS} <= $as_of::date
             window landmark as (partition by landmark_date)
         )
-        select examples.patient_key, examples.landmark_date, examples.label::integer as label, examples.weight, {columns}
-        from examples
-        asof join clinical.ml.patient_features as features
-            on examples.patient_key = features.patient_key and examples.landmark_date >= features.feature_date
-        where
-            examples.label is not null
-            and examples.landmark_date - features.feature_date <= {MAXIMUM_FEATURE_AGE_DAYS}
-        order by examples.landmark_date, examples.patient_key
+        select patient_key, landmark_date, label::integer as label, weight, {', '.join(FEATURE_NAMES)}
+        from ({joined})
+        where label is not null and feature_date is not null
+        order by landmark_date, patient_key
         """,
         {"as_of": as_of},
     ).df()
