@@ -35,10 +35,11 @@ class LoadedModel:
     run_id: str
     tags: dict[str, str]
     model: RiskModel
+    folder: Path  # its files
 
-    def predict(self, frame: "pd.DataFrame") -> Floats:
+    def predict(self, frame: "pd.DataFrame", threads: int = 1) -> Floats:
         """One-year risk of each row of ``patient_features``, shape (n,)."""
-        return self.model.predict(frame)
+        return self.model.predict(frame, threads)
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def champion(settings: Settings) -> LoadedModel | None:
 def load_version(settings: Settings, version: int) -> LoadedModel:
     """Any version, verified and loaded. Errors: `ModelError` when absent or its files are not those registered."""
     found = _find(settings, version)
+    folder = _model_files(settings, found)
     return LoadedModel(version, found.run_id or "", dict(found.tags),
-                       load_risk_model(_model_files(settings, found), found.tags.get("model_digest", "")))
+                       load_risk_model(folder, found.tags.get("model_digest", "")), folder)
 
 
 def promote(settings: Settings, version: int, actor: str, why: str, evidence: dict[str, Any] | None = None) -> ModelEvent:

@@ -14,7 +14,6 @@ from core.store import ScoringRun, store_session, utc_now
 from ml import registry
 from ml.evaluation.rules import load_gate_rules
 from ml.features.catalog import FEATURE_NAMES, FEATURES
-from ml.features.training_set import typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +50,7 @@ def score(settings: Settings) -> ScoringOutcome:
         return _outcome(done, skipped=True)
     with read_lake(settings, ("clinical",), now_published.snapshots) as lake:
         people = eligible_features(lake, now_published.as_of)
-    people["risk"] = champion.predict(typed(people))
+    people["risk"] = champion.predict(people, settings.training_threads)
     bands = load_gate_rules().bands
     people["band"] = [bands.of(risk) for risk in people["risk"]]
     with store_session(settings) as session:

@@ -52,13 +52,15 @@ def log_model(settings: Settings, run_id: str, folder: Path, example: Any, tags:
     import mlflow
     from mlflow.models import infer_signature
 
+    from ml.model.golden import GOLDEN_FILE
     from ml.model.risk_model import PARTS_FILE, TREES_FILE
 
+    files = {"trees": TREES_FILE, "parts": PARTS_FILE, "golden": GOLDEN_FILE}
     client = mlflow_client(settings)
     logged = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(PROJECT_ROOT / "ml" / "model" / "served_model.py"),  # as code: nothing is pickled
-        artifacts={"trees": str(folder / TREES_FILE), "parts": str(folder / PARTS_FILE)},
+        artifacts={part: str(folder / name) for part, name in files.items()},
         signature=infer_signature(example, [0.05] * len(example)),
         input_example=example,
         pip_requirements=["catboost", "pandas<3", "numpy"],

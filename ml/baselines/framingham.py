@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 WEIBULL_SCALE = 0.876925
 # Stand-ins where a record is silent: the middle of the score's own cohort.
+REFERENCE_AGE_YEARS = 50.0
 REFERENCE_BMI_KG_M2 = 26.0
 REFERENCE_SYSTOLIC_MMHG = 120.0
 REFERENCE_DIASTOLIC_MMHG = 78.0
@@ -44,7 +45,7 @@ def framingham_from_features(frame: "pd.DataFrame", readings: Literal["last", "m
         return np.asarray(first.fillna(second).fillna(default), dtype=np.float64)
 
     return framingham_risk(
-        column("age_years", 50.0),
+        column("age_years", REFERENCE_AGE_YEARS),
         np.asarray(frame["sex"] == "female", dtype=np.float64),
         column("bmi_last_kg_m2", REFERENCE_BMI_KG_M2),
         pressure("systolic", REFERENCE_SYSTOLIC_MMHG),

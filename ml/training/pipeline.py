@@ -20,6 +20,7 @@ from ml.evaluation.statistics import logit
 from ml.features.catalog import FEATURE_NAMES, feature_hash, label_hash
 from ml.features.training_set import training_set
 from ml.model.calibration import fit_recalibration
+from ml.model.golden import GOLDEN_TAG, write_golden
 from ml.model.risk_model import RiskModel
 from ml.tracking import git_commit, log_model, mlflow_client, training_run
 from ml.training.fit import catboost_arguments, fit_model, labels, weights
@@ -136,10 +137,10 @@ def _log(settings: Settings, run_id: str, judged: Judged, tags: dict[str, str], 
     files, report = scratch / "model", scratch / "report"
     files.mkdir()
     report.mkdir()
-    digest = judged.model.save(files)
-    write_report(report, judged.model, judged.split, judged.evaluation, judged.gates, tags | {"model_digest": digest}, rules)
+    tags = tags | {"model_digest": judged.model.save(files), GOLDEN_TAG: write_golden(judged.model, files)}
+    write_report(report, judged.model, judged.split, judged.evaluation, judged.gates, tags, rules)
     mlflow.log_artifacts(str(report), "report")
-    return log_model(settings, run_id, files, synthetic_example(), tags | {"model_digest": digest})
+    return log_model(settings, run_id, files, synthetic_example(), tags)
 
 
 def _tags(now_published: Published, trigger: str) -> dict[str, str]:
