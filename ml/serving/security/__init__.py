@@ -1,0 +1,1 @@
+"""Who may ask what of the inference API, and what no answer may ever hold."""
