@@ -38,7 +38,7 @@ def risk_card(assessment: "Assessment", page_url: str, not_sent: Sequence[str] =
     lines = [f"**{percent(assessment.risk)}** risk of hypertension within 12 months ({assessment.band}).", ""]
     if assessment.reasons:
         lines += ["What moves it most:", ""]
-        lines += [f"- {_ARROWS[each.direction]} {_plain(each.text)} ({each.direction} it)" for each in assessment.reasons]
+        lines += [f"- {_ARROWS[each.direction]} {_plain(each.text)}" for each in assessment.reasons]
         lines.append("")
     lines += _input_table(assessment)
     if absent:

@@ -41,6 +41,7 @@ class PrefetchedPerson:
 
     values: dict[str, Value]
     observed_on: dict[str, date | None]
+    feature_date: date
     ineligible_reason: str | None
     ignored: int
 
@@ -60,7 +61,7 @@ def person_from_prefetch(prefetch: dict[str, Any], patient_id: str, now: datetim
     return PrefetchedPerson(
         {name: value for name, (value, _) in pairs.items()},
         {name: day if value is not None else None for name, (value, day) in pairs.items()},
-        _ineligible_reason(facts, readings, window), facts.ignored,
+        window.feature_date, _ineligible_reason(facts, readings, window), facts.ignored,
     )  # fmt: skip
 
 

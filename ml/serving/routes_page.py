@@ -16,9 +16,8 @@ from fastapi.responses import HTMLResponse
 
 from core.errors import CuffError
 from ml.evaluation.rules import load_gate_rules
-from ml.features.catalog import ELIGIBLE_AGE_YEARS
-from ml.serving.code_tables import code_tables
 from ml.serving.plain_words import LABELS, SHOWN_UNITS
+from ml.serving.plausible import plausible_range
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -36,11 +35,6 @@ MORE_NUMBERS = ("heart_rate_last_bpm", "glucose_last_mg_dl", "hba1c_last_pct", "
                 "ldl_last_mg_dl", "hdl_last_mg_dl", "triglycerides_last_mg_dl", "creatinine_last_mg_dl", "egfr_last_ml_min")
 _SHOWN_FIRST = {"age_years": "52", "systolic_last_mmhg": "128", "diastolic_last_mmhg": "82", "bmi_last_kg_m2": "27.5"}
 _TYPED = {"systolic_last_mmhg": "Systolic pressure", "diastolic_last_mmhg": "Diastolic pressure"}
-_MEASURES = {"systolic_last_mmhg": "systolic", "diastolic_last_mmhg": "diastolic", "bmi_last_kg_m2": "bmi",
-             "heart_rate_last_bpm": "heart_rate", "glucose_last_mg_dl": "glucose", "hba1c_last_pct": "hba1c",
-             "total_cholesterol_last_mg_dl": "total_cholesterol", "ldl_last_mg_dl": "ldl", "hdl_last_mg_dl": "hdl",
-             "triglycerides_last_mg_dl": "triglycerides", "creatinine_last_mg_dl": "creatinine",
-             "egfr_last_ml_min": "egfr"}  # fmt: skip
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -88,7 +82,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _field(name: str) -> dict[str, Any]:
-    low, high = ELIGIBLE_AGE_YEARS if name == "age_years" else code_tables().limits[_MEASURES[name]]
+    low, high = plausible_range(name)
     return {"name": name, "label": _TYPED.get(name, LABELS[name]), "unit": SHOWN_UNITS[name], "low": f"{low:g}",
             "high": f"{high:g}", "value": _SHOWN_FIRST.get(name, "")}  # fmt: skip
 

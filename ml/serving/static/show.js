@@ -93,7 +93,7 @@ function drawReasons(reasons) {
   at("reasons").replaceChildren(...reasons.map((each) => {
     const bar = made("span", `bar ${each.direction}`);
     bar.style.width = `${(50 * Math.abs(each.log_odds)) / largest}%`;
-    const words = made("span", "words", each.text, made("span", "visually-hidden", `, ${each.direction} the risk`));
+    const words = made("span", "words", each.text);
     const track = made("span", "track", bar);
     track.setAttribute("aria-hidden", "true");
     return made("li", "", words, track);

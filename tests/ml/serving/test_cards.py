@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from ml.features.catalog import FEATURE_NAMES, FEATURES
 from ml.serving.cards import CORE_INPUTS, DOES_NOT_APPLY, MISSING, no_risk_cards, risk_card
 from ml.serving.plain_words import LABELS, SHOWN_UNITS
-from tests.ml.serving.answers import Assessment, Input, Reason
+from ml.serving.reasons import Reason
+from ml.serving.risk import Input
+from tests.ml.serving.answers import an_assessment
 
 PAGE = "http://127.0.0.1:8000/"
 
@@ -32,12 +34,12 @@ def is_a_card(card):
 
 
 def test_a_card_says_the_risk_its_reasons_and_how_old_each_input_is():
-    card = risk_card(Assessment(), PAGE)
+    card = risk_card(an_assessment(), PAGE)
     assert is_a_card(card)
     assert card["summary"] == "Risk of hypertension within 12 months: 4.1 % (moderate), on incomplete data"
     assert "**4.1 %** risk of hypertension within 12 months (moderate)." in card["detail"]
-    assert "- ▲ Systolic pressure, mean of 12 months: 131 mmHg (raises it)" in card["detail"]
-    assert "- ▼ Age: 38 years (lowers it)" in card["detail"]
+    assert "- ▲ Systolic pressure, mean of 12 months: 131 mmHg raises the risk (odds times 1.52)" in card["detail"]
+    assert "- ▼ Age: 38 years lowers the risk" in card["detail"]
     assert "| Body mass index | 27.4 kg/m² | 30 months | stale |" in card["detail"]
     assert "| Diabetes | no | 12 d | present |" in card["detail"]
     assert "Not known: Glycated haemoglobin." in card["detail"]
@@ -52,14 +54,14 @@ def test_a_card_says_the_risk_its_reasons_and_how_old_each_input_is():
     *(("high", fresh_inputs(**{name: status}), (), "info") for name in CORE_INPUTS for status in ("absent", "stale")),
 ])  # fmt: skip
 def test_a_high_risk_warns_only_on_complete_and_fresh_data(band, inputs, not_sent, indicator):
-    card = risk_card(replace(Assessment(), band=band, risk=0.2, inputs=inputs), PAGE, not_sent)
+    card = risk_card(replace(an_assessment(), band=band, risk=0.2, inputs=inputs), PAGE, not_sent)
     assert card["indicator"] == indicator
     is_thin = any(each.status != "present" for each in inputs if each.name in CORE_INPUTS) or "conditions" in not_sent
     assert ("on incomplete data" in card["summary"]) == (is_thin or "observations" in not_sent)
 
 
 def test_what_was_not_sent_or_not_usable_is_said():
-    card = risk_card(Assessment(), PAGE, ("medications", "encounters"), 2)
+    card = risk_card(an_assessment(), PAGE, ("medications", "encounters"), 2)
     assert "Not sent with the request: prescriptions, visits. 2 entries of the request could not be used." in card["detail"]
 
 
@@ -88,7 +90,7 @@ def test_nothing_is_said_beside_the_chart_of_the_dead():
 
 @given(st.text(max_size=300), st.floats(0, 1), st.sampled_from(["low", "moderate", "high"]))
 def test_every_card_keeps_to_the_specification(text, risk, band):
-    card = risk_card(replace(Assessment(), risk=risk, band=band, reasons=(Reason("sex", text, "raises", 0.1),)), PAGE)
+    card = risk_card(replace(an_assessment(), risk=risk, band=band, reasons=(Reason("sex", text, "raises", 0.1),)), PAGE)
     assert is_a_card(card)
     assert "<" not in card["detail"]
 
