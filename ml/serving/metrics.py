@@ -4,12 +4,10 @@ Several workers answer on one port, so each keeps its counts in files of a commo
 """
 
 import os
-import shutil
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when a metric is made
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 
 REQUESTS = Counter("cuff_api_requests", "Requests answered", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -22,22 +20,15 @@ SWAPS = Counter("cuff_api_champion_swaps", "Champions that took their place")
 REFUSED = Counter("cuff_api_champion_refused", "Versions that were not taken: digest, features or golden predictions")
 
 
-def prepare_folder(folder: Path) -> None:
-    """An empty folder for the counts of all workers; call it before this module is imported by any of them."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
-    os.environ[_FOLDER] = str(folder)
-
-
 def forget_worker(pid: int) -> None:
     """Gauges of a worker that is gone."""
-    if _FOLDER in os.environ:
+    if FOLDER in os.environ:
         multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def exposition() -> bytes:
     """All workers' counts in Prometheus' text format."""
-    if _FOLDER not in os.environ:
+    if FOLDER not in os.environ:
         return generate_latest()
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -55,8 +55,7 @@ async def hypertension_risk(
         return {"cards": no_risk_cards(found.ineligible_reason, page_url, not_sent, found.ignored)}
     person = _person(found)
     (assessment,) = await request.app.state.scorer.score([person])
-    archive_key = key_bytes(settings.archive_key, "CUFF_ARCHIVE_KEY")
-    request.state.predictions = [prediction_row(archive_key, client.name, person, assessment)]
+    request.state.predictions = [prediction_row(request.app.state.archive_key, client.name, person, assessment)]
     return {"cards": [risk_card(assessment, page_url, not_sent, found.ignored)]}
 
 

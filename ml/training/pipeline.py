@@ -132,7 +132,8 @@ def _log(settings: Settings, run_id: str, judged: Judged, tags: dict[str, str], 
     parameters = catboost_arguments(judged.search.parameters, settings.seed, settings.training_threads)
     mlflow.log_params({name: value for name, value in parameters.items() if name != "monotone_constraints"} | {
         "search_trials": judged.search.trials, "search_seconds": settings.training_search_seconds,
-        "bootstrap_samples": settings.bootstrap_samples} | {f"rows_{k}": v for k, v in judged.split.rows().items()})
+        "bootstrap_samples": settings.bootstrap_samples} | {f"rows_{k}": v for k, v in judged.split.rows().items()}
+        | {f"landmarks_{k}": v for k, v in judged.split.landmarks().items()})
     mlflow.log_metrics(metric_values(judged.evaluation))
     files, report = scratch / "model", scratch / "report"
     files.mkdir()

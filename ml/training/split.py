@@ -25,6 +25,12 @@ class Split:
     def rows(self) -> dict[str, int]:
         return {"train": len(self.train), "calibration": len(self.calibration), "test": len(self.test)}
 
+    def landmarks(self) -> dict[str, str]:
+        """First and last landmark of each, as text."""
+        parts = {"train": self.train, "calibration": self.calibration, "test": self.test}
+        return {name: f"{min(part['landmark_date']):%Y-%m-%d} to {max(part['landmark_date']):%Y-%m-%d}"
+                for name, part in parts.items()}  # fmt: skip
+
 
 def split_by_time(examples: "pd.DataFrame") -> Split:
     """Split by landmark. Landmarks whose outcome window reaches into the test period are left out.

@@ -45,7 +45,7 @@ def issue(
 ) -> str:  # fmt: skip
     """A signed token for this machine's API. Errors: `ConfigurationError` outside development, with an issuer of one's own,
     and for what no token may hold."""
-    from ml.serving.security.tokens import SCOPES
+    from ml.serving.security.tokens import SCOPES, TokenRefused, client_from
 
     if settings.token_jwks:
         raise ConfigurationError(
@@ -63,6 +63,10 @@ def issue(
         "iss": settings.token_issuer, "aud": settings.token_audience, "sub": name, "iat": now, "nbf": now,
         "exp": now + int(minutes * 60), "scope": " ".join(sorted(scopes)), "sources": list(sources),
     }  # fmt: skip
+    try:
+        client_from(claims)
+    except TokenRefused as refused:
+        raise ConfigurationError(f"{refused}; use letters, digits, dots and dashes") from None
     return jwt.encode(claims, key, _ALGORITHM, headers={"kid": _name(key), "typ": "at+jwt"})
 
 

@@ -89,7 +89,7 @@ class Tokens:
         expires_at, issued_at = float(claims["exp"]), float(claims["iat"])
         if not expires_at - issued_at <= _LONGEST_LIFE_SECONDS:  # so written, NaN is refused
             raise TokenRefused("the token lives too long")
-        return _client(claims), expires_at
+        return client_from(claims), expires_at
 
     def _key_name(self, token: str) -> str:
         try:
@@ -106,7 +106,8 @@ class Tokens:
         return name
 
 
-def _client(claims: dict[str, Any]) -> Client:
+def client_from(claims: dict[str, Any]) -> Client:
+    """Errors: `TokenRefused` for claims that cannot be used."""
     name, scope, sources = claims["sub"], claims.get("scope", ""), claims.get("sources", [])
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise TokenRefused("the token's sub cannot be used")
