@@ -1,13 +1,17 @@
 """The point-in-time join: nothing after the landmark, nothing too old, no landmark whose window is open."""
 
+import hashlib
+import io
 from datetime import date
 
 import pandas as pd
 import pytest
 
 from core.lake import write_lake
+from core.maintenance import maintain
 from core.publication import finish_build, publish, start_build
 from core.settings import Settings
+from core.store import ModelEvent, store_session
 from ml.features.catalog import CATEGORICAL, FEATURE_NAMES
 from ml.features.training_set import training_set
 from tests.ml.hospital import Drawn, draw, publish_hospital
@@ -74,3 +78,23 @@ def test_nobody_stands_for_who_had_it_already(settings: Settings, drawn: Drawn) 
     assert (before.loc[there & (before["label"] == 0), "weight"] > 1).all()
     assert (after.loc[there, "weight"] == 1).all()
     pd.testing.assert_frame_equal(after[~there], before[~there])
+
+
+def test_what_a_model_was_trained_on_outlives_the_expiry_of_snapshots(settings: Settings, drawn: Drawn) -> None:
+    trained_on = publish_hospital(settings, drawn)
+    with store_session(settings) as session:
+        session.add(ModelEvent(model_version=1, action="registered", actor="test", why="test",
+                               evidence={"build_id": trained_on.build_id}))
+    before = parquet_digest(training_set(settings, trained_on))
+    forgotten = publish_hospital(settings, draw(60, seed=6))
+    publish_hospital(settings, draw(60, seed=7))
+    maintain(settings, keep_days=0)
+    assert parquet_digest(training_set(settings, trained_on)) == before
+    with pytest.raises(Exception, match="snapshot"):
+        training_set(settings, forgotten)
+
+
+def parquet_digest(frame: pd.DataFrame) -> str:
+    parquet = io.BytesIO()
+    frame.to_parquet(parquet)
+    return hashlib.sha256(parquet.getvalue()).hexdigest()
