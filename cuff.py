@@ -10,16 +10,20 @@ import typer
 
 import cuff_print as show
 from core.errors import CuffError, InputError
+from cuff_audit import audit
 from cuff_command import Json, Why, actor, cli_settings, columns, day, result, run_app
 from cuff_live import live
 from cuff_quarantine import quarantine
+from cuff_serve import serve
 from cuff_simulate import simulate
+from cuff_token import token
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Cuff: hypertension risk, from hospital extracts to a watched model, every night.",
 )  # fmt: skip
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(audit, name="audit")
 app.add_typer(live)
 
 
@@ -46,7 +50,9 @@ def setup(
         show.print_line(f"secrets generated into .env: {', '.join(made)}" if made else "already set up")
 
 
+app.command(epilog="Example: cuff serve")(serve)
 app.command(epilog="Example: cuff simulate --send mllp://127.0.0.1:2575 --rate 50")(simulate)
+app.command(epilog="Example: cuff token --scope risk:read --source SIMHOSP --minutes 60")(token)
 
 
 @app.command(epilog="Example: cuff ingest ../shared/data/fhir_bundles")
