@@ -47,7 +47,8 @@ def live_status(service: str) -> str:
     request = urllib.request.Request(url, headers={"Host": host} if host and host != "*" else {})
     try:
         with urllib.request.urlopen(request, timeout=6, context=context) as answer:
-            return str(json.load(answer)["status"])
+            said = json.load(answer)
+            return "ready" if said.get("is_ready") is True else str(said["status"])
     except urllib.error.HTTPError as refused:
         return refused.read().decode(errors="replace")
 

@@ -26,7 +26,7 @@ logger = logging.getLogger("cuff.serving")
 router = APIRouter(include_in_schema=False)
 STATIC = Path(__file__).parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
-SAMPLED_PATIENTS = 12
+_LOOKED_AT, _SHOWN_PATIENTS = 60, 15
 TOKEN_SCOPES = ("risk:read", "risk:score", "model:read")
 _TOKEN_MINUTES = 60
 # What a person types first, and what they may add. A value typed is the newest one, and the mean of the year as well.
@@ -65,13 +65,25 @@ def _development_token(request: Request) -> str | None:
         return None  # production, or an issuer of one's own
 
 
-def _sample(request: Request) -> list[str]:
-    """Keys of a few simulated patients; none where the store is away: values can still be typed."""
+def _sample(request: Request) -> list[dict[str, str]]:
+    """A few simulated patients, those first to whom the risk applies; none where the store is away: values can still be
+    typed."""
+    features = request.app.state.features
     try:
-        return list(request.app.state.features.sample(SAMPLED_PATIENTS))
+        keys = features.sample(_LOOKED_AT)
+        rows = [row for row in features.read(keys) if row is not None]
     except Exception as error:
         logger.warning("the page shows no patients: %s", type(error).__name__)
         return []
+    rows.sort(key=lambda row: not row.is_eligible)
+    return [{"key": row.patient_key, "text": _described(row)} for row in rows[:_SHOWN_PATIENTS]]
+
+
+def _described(row: Any) -> str:
+    age = row.values["age_years"]
+    about = [f"{age:.0f} years" if isinstance(age, float) else "", str(row.values["sex"] or ""),
+             "" if row.is_eligible else "not assessed"]  # fmt: skip
+    return ", ".join(filter(None, about)) + f" · {row.patient_key[:6]}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from deploy.healthcheck import LIVE, live_status, main
 from ehr.live.status_server import start_status_server
+from ml.serving.operations import Readiness
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def test_the_api_is_asked_by_a_name_that_it_trusts(monkeypatch):
             asked.append((self.path, self.headers["Host"]))
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"status": "ready"}')
+            self.wfile.write(Readiness(is_ready=True, model_loaded=True, store_reachable=True, audit_writable=True,
+                                       model_version=3).model_dump_json().encode())  # fmt: skip
 
         def log_message(self, *_):
             """Silent."""
