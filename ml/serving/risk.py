@@ -72,7 +72,8 @@ def assess(served: "Served", persons: Sequence[Person], today: date, now: dateti
     bands = load_gate_rules().bands
     return [
         Assessment(_new_id(), risk, bands.of(risk), top_reasons(served.rows.features, person.values, row),
-                   _inputs(person, today), served.version, person.build_id, person.clinical_snapshot, served.feature_hash, served.label_hash, now)
+                   _inputs(person, today), served.version, person.build_id, person.clinical_snapshot,
+                   served.feature_hash, served.label_hash, now)
         for person, risk, row in zip(persons, scored.risk.tolist(), shares.tolist(), strict=True)
     ]
 
