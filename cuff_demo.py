@@ -2,7 +2,8 @@
 
 Night 1 lands a history, builds, trains the first champion, scores and finds the world unchanged. Before night 2 the
 hospital's new cuffs read high; the monitor must notice, alert and have a challenger trained. What night 2 brings as HL7 v2
-comes live over MLLP, the rest in files. Everything lives in ``var/demo``, which a new demo wipes.
+comes live over MLLP, the rest in files. Then the inference API is asked about three patients. Everything lives in
+``var/demo``, which a new demo wipes.
 """
 
 import json
@@ -24,6 +25,7 @@ from core.champion import champion_version
 from core.errors import ConfigurationError, CuffError
 from core.settings import Settings
 from core.stack import Stack, StackError
+from cuff_demo_ask import ask_three, require_port
 from cuff_demo_live import Delivery, live_lines, send_live
 from cuff_demo_summary import print_summary, summarise, was_retraining_asked_for
 
@@ -137,6 +139,7 @@ def run_demo(settings: Settings, patients: int = 4000, console: Console | None =
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         house = demo_house(settings)
+        require_port(house)
         summary = _two_nights(house, patients, console)
     except CuffError as error:
         console.print(f"[bold red]demo failed:[/] {error}", highlight=False, soft_wrap=True)
@@ -171,6 +174,9 @@ def demo_house(settings: Settings) -> Settings:
         "lake_data": "", "landing_dir": None, "transport": "inbox", "kafka_bootstrap": "", "listen_host": "127.0.0.1",
         "listen_tls_certificate": None, "listen_tls_key": None, "listen_tls_client_ca": None,
         "smtp_url": "", "webhook_url": "", "nightly_cron": "", "watch_cron": "",
+        "environment": "development", "online_store": "", "serve_host": "127.0.0.1", "serve_workers": 1,
+        "serve_trusted_hosts": "127.0.0.1,localhost", "serve_tls_certificate": None, "serve_tls_key": None, "token_jwks": "",
+        "token_issuer": "cuff-development", "token_algorithm": "ES256",
         "wake_seconds": 86_400,  # the files behind the live part start the build, and the night is built in one go
         "training_search_seconds": min(settings.training_search_seconds, SEARCH_SECONDS),
         "bootstrap_samples": min(settings.bootstrap_samples, BOOTSTRAP_SAMPLES),
@@ -202,8 +208,8 @@ def _two_nights(house: Settings, patients: int, console: Console) -> dict[str, A
             if was_retraining_asked_for(house):
                 watch.require_ran("retrain_model")
     return summarise(house, watch.timings) | {
-        "live": live, "patients": patients, "began_at": began_at.isoformat(), "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_mb": round(watch.peak_memory_mb),
+        "served": ask_three(house, console), "live": live, "patients": patients, "began_at": began_at.isoformat(),
+        "seconds": round(time.monotonic() - started, 1), "peak_memory_mb": round(watch.peak_memory_mb),
         "urls": {"airflow": base_url(house), "cuff": f"{base_url(house)}/plugin/cuff",
                  "mlflow": f"http://127.0.0.1:{house.mlflow_port}"},
     }

@@ -12,6 +12,7 @@ from core.lake import read_lake
 from core.publication import published
 from core.settings import Settings
 from core.store import Alert, DriftVerdict, GateResult, ModelEvent, store_session
+from cuff_demo_ask import answers_table
 from cuff_demo_live import live_lines
 
 _SHOWN = ("auroc", "calibration_slope", "calibration_intercept")
@@ -97,6 +98,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         console.print(f"alert ({alert['severity']}): {alert['summary']}", soft_wrap=True)
     for line in live_lines(summary["live"]) if summary["live"] else ():
         console.print(line, soft_wrap=True, highlight=False)
+    if summary["served"]:
+        console.print(answers_table(summary["served"]))
     console.print(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_mb']} MB")
 
 

@@ -30,7 +30,8 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     root = tmp_path_factory.mktemp("demo")
     settings = make_settings(root / "var", airflow_port=free_port(), mlflow_port=free_port(), mllp_port=free_port(),
-                             fhir_port=free_port(), consumer_port=free_port(), bootstrap_samples=20)
+                             fhir_port=free_port(), consumer_port=free_port(), serve_port=free_port(),
+                             bootstrap_samples=20)
     printed = root / "printed.txt"
     with printed.open("w") as out:
         exit_code = run_demo(settings, PATIENTS, Console(file=out, width=160))

@@ -13,6 +13,7 @@ from core.airflow_environment import airflow_home, airflow_password, log_folder
 from core.champion import champion_version
 from core.feed_tables import InboxEntry
 from core.publication import published
+from core.serving_tables import ServedPrediction
 from core.store import Payload, store_session
 from ehr.live.feeds import list_feeds
 
@@ -88,11 +89,30 @@ def test_a_champion_scores_and_is_watched_and_without_one_nobody_is_scored(demo)
         assert demo.summary["drift"][-1]["as_of"] == "2026-01-31"
 
 
+def test_the_api_answered_about_three_patients_what_the_night_had_scored(demo):
+    if champion_version(demo.house) is None:
+        assert demo.summary["served"] == {}
+        return
+    asked = demo.summary["served"]["patients"]
+    assert len(asked) == 3
+    assert asked[0]["risk"] <= asked[1]["risk"] <= asked[2]["risk"]
+    with store_session(demo.house) as session:
+        logged = {row.prediction_id: row for row in session.scalars(select(ServedPrediction))}
+    assert {each["prediction_id"] for each in asked} == set(logged)
+    for each in asked:
+        row = logged[each["prediction_id"]]
+        assert (row.risk, row.patient_key, row.client, row.source) == (each["risk"], each["patient_key"], "demo", "store")
+        assert each["model_version"] == champion_version(demo.house)
+        assert f"{100 * each['risk']:.1f} %" in demo.output
+    assert "Asked of the running API" in demo.output
+
+
 def test_nothing_of_the_demo_keeps_running(demo):
     left = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("AIRFLOW_HOME") == str(airflow_home(demo.house)):
+            of_it = process.environ()
+            if str(demo.house.var) in (of_it.get("CUFF_VAR"), str(Path(of_it.get("AIRFLOW_HOME", "/")).parent)):
                 left.append(process.name())
         except psutil.Error:
             continue  # another user's process, or one that ended meanwhile

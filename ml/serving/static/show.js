@@ -45,7 +45,7 @@ export function showAnswer(assessment, data) {
     : `Of 100 people like this, about ${people} will be found hypertensive within a year.`;
   drawPeople(people);
   drawScale(risk, data.bands);
-  drawReasons(assessment.reasons);
+  drawReasons(assessment, data);
   drawInputs(assessment.inputs, data);
   const model = assessment.model;
   const origin = model.build_id ? `, features of build ${model.build_id} (snapshot ${model.clinical_snapshot})` : "";
@@ -88,12 +88,18 @@ function drawScale(risk, bands) {
   at("scale").replaceChildren(...zones, ...ticks, marker);
 }
 
-function drawReasons(reasons) {
+function drawReasons(assessment, data) {
+  const { reasons } = assessment;
+  const values = new Map(assessment.inputs.map((input) => [input.name, input.value]));
   const largest = Math.max(...reasons.map((each) => Math.abs(each.log_odds)), 0.1);
   at("reasons").replaceChildren(...reasons.map((each) => {
     const bar = made("span", `bar ${each.direction}`);
     bar.style.width = `${(50 * Math.abs(each.log_odds)) / largest}%`;
-    const words = made("span", "words", each.text);
+    const factor = Math.exp(Math.abs(each.log_odds)).toFixed(2);
+    const size = made("small", each.direction, `${each.direction}, odds ${each.direction === "raises" ? "×" : "÷"}\u202f${factor}`);
+    const value = `${shownValue(values.get(each.feature))} ${data.units[each.feature] ?? ""}`.trim();
+    const words = made("span", "words", `${data.labels[each.feature] ?? each.feature}: `, made("b", "", value), size);
+    words.title = each.text;
     const track = made("span", "track", bar);
     track.setAttribute("aria-hidden", "true");
     return made("li", "", words, track);
