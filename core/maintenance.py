@@ -1,15 +1,17 @@
 """Keeping the lake small: old snapshots expire, small files merge, files that no snapshot needs are deleted.
 
-What is published, what a build is about to publish, and what a registered model was trained on stays readable for ever.
+What is published, what a build is about to publish, what a registered model was trained on, and what a prediction was made
+from that has not been compared with it yet, stays readable.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 
 from duckdb import DuckDBPyConnection
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from core.lake import CATALOGS, write_lake
+from core.serving_tables import ServedPrediction, SkewCheck
 from core.settings import Settings
 from core.store import Build, ModelEvent, Publication, store_session, utc_now
 
@@ -76,6 +78,9 @@ def _numbers_to_keep(settings: Settings, keep_days: int) -> dict[str, set[int]]:
         needed |= set(session.scalars(select(Publication.build_id).where(Publication.published_at >= recently)))
         evidence = session.scalars(select(ModelEvent.evidence)).all()
         needed |= {int(each["build_id"]) for each in evidence if each.get("build_id") is not None}
+        checked = session.scalar(select(func.max(SkewCheck.through_prediction_number))) or 0
+        needed |= set(session.scalars(select(ServedPrediction.build_id).distinct().where(
+            ServedPrediction.prediction_number > checked, ServedPrediction.build_id.is_not(None))))
         builds = session.scalars(
             select(Build).where(Build.build_id.in_(needed) | (Build.state == "built"))).all()
         return {

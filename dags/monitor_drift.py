@@ -1,11 +1,12 @@
 """### Watch the model
 
-**Purpose**: one verdict per night: fine, data fault, drift, or too little data to say.
+**Purpose**: one verdict per night: fine, data fault, drift, or too little data to say. And whether what the API served
+was what had been published.
 
-**Inputs**: predictions, features and the champion's training reference (asset `patients_scored`).
+**Inputs**: predictions, features and the champion's training reference (asset `patients_scored`); what the API logged.
 
-**Outputs**: an Evidently page, rows of `clinical.monitoring.drift_metrics`, a drift verdict, alerts; asset
-`drift_detected` only when the verdict is drift and the cool-down is over.
+**Outputs**: an Evidently page, rows of `clinical.monitoring.drift_metrics` and `feature_skew`, a drift verdict, alerts;
+asset `drift_detected` only when the verdict is drift and the cool-down is over.
 
 **When it fails**: nothing else stops. Clear the task. A data fault is not a failure of this DAG: look upstream (units,
 codes, missing feeds) and do not retrain.
@@ -40,7 +41,15 @@ def monitor_drift():
 
         mark_emitted(load_settings(), drift_verdict_id)
 
+    @task(pool=LAKE_WRITER_POOL)
+    def check_skew() -> None:
+        """Compare what the API served since the last night with the features as published."""
+        from ml.monitoring import check_skew as check
+
+        check(load_settings())
+
     announce_drift(is_retraining_due(check_drift()))
+    check_skew()
 
 
 monitor_drift()

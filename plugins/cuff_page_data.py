@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.champion import champion_version
 from core.publication import find_published
+from core.serving_tables import SkewCheck
 from core.settings import Settings
 from core.store import Alert, Build, DriftVerdict, GateResult, ModelEvent, ScoringRun, store_session
 from cuff_charts import Bar, Point, bars, chart
@@ -101,10 +102,15 @@ def _charts(session: Session, events: list[ModelEvent]) -> dict[str, str]:
     runs = list(session.scalars(select(ScoringRun).order_by(ScoringRun.scoring_run_id.desc()).limit(14)))
     risk = [Point(run.as_of.strftime("%d %b"), 100 * run.mean_risk) for run in reversed(runs)
             if run.mean_risk is not None]
+    checks = list(session.scalars(select(SkewCheck).order_by(SkewCheck.skew_check_id.desc()).limit(14)))
+    skew = [Point(check.checked_at.strftime("%d %b"), 100 * check.mismatched / check.compared, is_strong=check.mismatched > 0)
+            for check in reversed(checks) if check.compared]
     return {
         "auc": chart(points("test_auroc"), "Area under the ROC curve on test rows, by model version"),
         "slope": chart(points("test_calibration_slope"), "Calibration slope on test rows, by model version", reference=1),
         "risk": chart(risk, "Mean predicted risk in percent, by scoring run", digits=1),
+        "skew": chart(skew, "Predictions of the API made from other features than the published, in percent, by night",
+                      digits=1, reference=0),
     }
 
 

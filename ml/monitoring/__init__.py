@@ -3,5 +3,6 @@
 from ml.monitoring.check import DriftOutcome, check_drift
 from ml.monitoring.metrics import DriftMetric
 from ml.monitoring.record import mark_emitted
+from ml.monitoring.skew import SkewOutcome, check_skew
 
-__all__ = ["DriftMetric", "DriftOutcome", "check_drift", "mark_emitted"]
+__all__ = ["DriftMetric", "DriftOutcome", "SkewOutcome", "check_drift", "check_skew", "mark_emitted"]

@@ -63,6 +63,14 @@ class Performance:
 
 
 @dataclass(frozen=True)
+class SkewRule:
+    """Shares of what was served: breached when a feature's share is above ``mismatch_rate``."""
+
+    mismatch_rate: float
+    unreadable_rate: float
+
+
+@dataclass(frozen=True)
 class ReportLimits:
     reference_rows: int
     grid: int
@@ -83,6 +91,7 @@ class Rules:
     share: EffectRule
     nulls: EffectRule
     performance: Performance
+    skew: SkewRule
     repeat_after_days: int
     report: ReportLimits
 
@@ -102,6 +111,7 @@ def load_rules(path: Path = RULES_FILE) -> Rules:
         share=EffectRule(**fault["share"]),
         nulls=EffectRule(**fault["nulls"]),
         performance=Performance(**_tuples(raw["performance"])),
+        skew=SkewRule(**raw["skew"]),
         repeat_after_days=raw["alerts"]["repeat_after_days"],
         report=ReportLimits(**raw["report"]),
     )

@@ -109,7 +109,7 @@ def test_every_task_that_writes_the_lake_waits_for_the_one_slot(dag_bag):
               if task.pool == LAKE_WRITER_POOL}
     assert pooled == {
         "ingest_ehr_extracts.ingest_files", "build_warehouse.run_dbt", "build_warehouse.finish_build",
-        "score_patients.score", "monitor_drift.check_drift", "maintain_lake.expire_and_compact",
+        "score_patients.score", "monitor_drift.check_drift", "monitor_drift.check_skew", "maintain_lake.expire_and_compact",
     }
 
 
