@@ -93,6 +93,8 @@ def prediction_row(key: bytes, client: str, person: Person, assessment: Assessme
 
 
 def _inputs(person: Person, today: date) -> tuple[Input, ...]:
+    # An EHR's facts may be younger than a store that lives in its own time (development).
+    today = max(today, person.feature_date or today)
     told = []
     for feature in FEATURES:
         value = person.values.get(feature.name)

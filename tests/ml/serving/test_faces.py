@@ -86,6 +86,8 @@ def test_an_open_chart_is_answered_with_a_card_and_the_answer_is_logged(http, ho
     (card,) = answer.json()["cards"]
     assert card["indicator"] in ("info", "warning")
     assert "Systolic pressure, mean of 12 months" in card["detail"]
+    assert "| Systolic pressure, newest | 134 mmHg | 22 d | present |" in card["detail"]
+    assert "| Smoking | former | 10 months | present |" in card["detail"]
     logged = newest(house, ServedPrediction, ServedPrediction.prediction_number)
     assert (logged.client, logged.source, logged.patient_key) == ("ehr", "cds", None)
     assert f"{100 * logged.risk:.1f} % ({logged.band})" in card["summary"]
