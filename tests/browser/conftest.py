@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.serving_tables import SkewCheck
 from core.settings import Settings
 from core.stack import Stack
 from core.store import (
@@ -42,7 +43,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Eight nights, three trained models, two of them promoted, one drift."""
+    """Eight nights, three trained models, two of them promoted, one drift; one night on which other values were served."""
     settings = make_settings(tmp_path_factory.mktemp("house") / "var", airflow_port=free_port(),
                              mlflow_port=free_port(), nightly_cron="", watch_cron="")
     report = settings.reports_dir / REPORT
@@ -69,6 +70,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
                              verdict="drift" if night == 8 else "data_fault" if night == 4 else "fine", judged_at=at,
                              reasons=["systolic_last_mmhg: people read 7.6 mmHg above their own level"]
                              if night == 8 else [], report_path=REPORT, emitted=night == 8),
+                SkewCheck(through_prediction_number=900 * night, compared=900, mismatched=18 if night == 5 else 0,
+                          unreadable=0, checked_at=at),
             ])
         for version, (action, auc) in enumerate((("promoted", 0.781), ("held", 0.768), ("promoted", 0.793)), start=1):
             metrics = {"test_auroc": auc, "test_auroc_low": auc - 0.021, "test_auroc_high": auc + 0.02,
