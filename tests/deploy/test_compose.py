@@ -120,6 +120,8 @@ def test_the_api_needs_no_broker_and_no_lake_and_cannot_write_its_image():
     assert {mount.split(":")[0] for mount in api["tmpfs"]} == {"/tmp", "/var/lib/cuff"}
     assert all(volume.endswith(":ro") for volume in api["volumes"])
     assert api["environment"]["CUFF_ENVIRONMENT"] == "production"
+    withheld = {name for name, value in api["environment"].items() if value == ""}
+    assert withheld == {"CUFF_VAULT_KEY", "CUFF_S3_ACCESS_KEY", "CUFF_S3_SECRET_KEY", "PGPASSWORD"}
 
 
 def test_redis_takes_its_password_and_nobody_reads_it_off_the_process(tmp_path):

@@ -3,6 +3,7 @@
 Their fields were held against the schemas of Kubernetes 1.30 to 1.37 (kubernetes-validate --strict) when they were written.
 """
 
+import base64
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import yaml
 from pydantic import SecretStr
 
 from core.settings import PROJECT_ROOT, Settings
+from ml.serving.security.startup import refuse_defaults
 
 FOLDER = PROJECT_ROOT / "deploy" / "kubernetes"
 KINDS = {"Namespace", "ServiceAccount", "ConfigMap", "Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget",
@@ -88,14 +90,24 @@ def test_it_is_probed_bounded_and_drained(pod, container):
     assert pod["terminationGracePeriodSeconds"] > settings.serve_request_seconds + 5
 
 
-def test_the_settings_are_cuffs_and_are_valid(container, monkeypatch):
+def test_the_settings_are_cuffs_and_are_valid(container, monkeypatch, tmp_path):
     data = one("ConfigMap")["data"]
     secret = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}
     fields = {f"CUFF_{name.upper()}" for name in Settings.model_fields}
     assert (set(data) | set(secret)) - fields == set()
+    assert "CUFF_VAULT_KEY" not in secret  # it never turns a pseudonym back
     assert all(reference == {"name": "cuff-secrets", "key": name} for name, reference in secret.items())
     for name, value in data.items():
         assert isinstance(value, str)
+        monkeypatch.setenv(name, value)
+    key = base64.b64encode(bytes(range(32))).decode()
+    monkeypatch.setenv("CUFF_PSEUDONYM_SECRET", key)
+    monkeypatch.setenv("CUFF_ARCHIVE_KEY", key)
+    for name, file in (("CERTIFICATE", "tls.crt"), ("KEY", "tls.key")):
+        (tmp_path / file).touch()
+        monkeypatch.setenv(f"CUFF_SERVE_TLS_{name}", str(tmp_path / file))
+    refuse_defaults(Settings(_env_file=None))  # the API would start with them
+    for name, value in data.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
     assert settings.environment == "production"
