@@ -170,6 +170,16 @@ def drift(as_json: Json = False) -> None:
     show.print_json(outcome) if as_json else show.print_drift(outcome, settings.reports_dir)
 
 
+@app.command(epilog="Example: cuff skew")
+def skew(as_json: Json = False) -> None:
+    """Compare what the API served since the last check with the features as published."""
+    from ml.monitoring import check_skew
+
+    with show.progress("comparing", as_json):
+        done = check_skew(cli_settings())
+    result(done, as_json, "Skew")
+
+
 @app.command(epilog="Example: cuff models --json")
 def models(as_json: Json = False) -> None:
     """Every registered version, with its aliases and figures."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("setup", "simulate", "ingest", "build", "features", "train", "score", "drift", "models", "promote",
+COMMANDS = ("setup", "simulate", "ingest", "build", "features", "train", "score", "drift", "skew", "models", "promote",
             "rollback", "status", "sql", "up", "demo", "quarantine list", "quarantine show", "quarantine replay",
             "feeds")  # fmt: skip
 HEAVY = ("catboost", "mlflow", "evidently", "feast", "great_expectations", "pandas", "airflow", "dbt", "duckdb",
