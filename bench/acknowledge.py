@@ -24,6 +24,9 @@ from bench.result import Ratio
 CONNECTIONS = 8
 WINDOWS = (1, 32, 128)
 OURS, HL7, HAPI = "cuff listen", "python-hl7, a commit for each message", "HAPI SimpleServer, stores nothing"
+# With more than 64 KiB unread on a connection python-hl7's server now and then reads no further; one commit a message, it is
+# no slower with less.
+MOST_IN_FLIGHT = {HL7: 64}
 GOALS = {HL7: ">= 10", HAPI: ">= 0.5"}
 
 
@@ -39,14 +42,14 @@ def run(messages: int = 6000, rounds: int = 3) -> list[Ratio]:
         for name in (OURS, HL7, *([] if absent else [HAPI])):
             ports[name] = _start(stack, name, Path(folder))
         warm_up, *measured = parts
-        for port in ports.values():
-            offer(warm_up, port, CONNECTIONS, WINDOWS[-1])
+        for name, port in ports.items():
+            offer(warm_up, port, CONNECTIONS, min(WINDOWS[-1], MOST_IN_FLIGHT.get(name, WINDOWS[-1])))
         for number, part in enumerate(measured):
             window = WINDOWS[number % len(WINDOWS)]
             names = list(ports)
             turn = number // len(WINDOWS) % len(names)
             for name in (*names[turn:], *names[:turn]):
-                result = offer(part, ports[name], CONNECTIONS, window)
+                result = offer(part, ports[name], CONNECTIONS, min(window, MOST_IN_FLIGHT.get(name, window)))
                 accepted = sum(result.codes.get(code, 0) for code in ("AA", "CA"))
                 if accepted != len(part):
                     raise RuntimeError(f"{name} accepted {accepted} of {len(part)} messages: {result.codes}")
