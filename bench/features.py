@@ -32,7 +32,7 @@ from ml.features.point_in_time import historical_features
 
 NIGHTS = 125  # each patient has a new row every night: 8,000 patients
 FEW = 50  # and, for the note, with as few rows as this: what Feast does grows with the rows of a patient, ours does not
-REPEATS = 3
+REPEATS = 2  # of each, the fastest counts
 GOAL = ">= 10"
 
 
@@ -79,7 +79,7 @@ def _both(feature_rows: int, entity_rows: int, nights: int) -> tuple[float, floa
         def ours() -> pd.DataFrame:
             return historical_features(connection, entities, str(export_path(settings)))
 
-        theirs, slow = _fastest(feast, 1)
+        theirs, slow = _fastest(feast, REPEATS)
         found, fast = _fastest(ours, REPEATS)
         difference = _difference(found, theirs)
         assert not difference, difference
