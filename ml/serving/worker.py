@@ -27,10 +27,11 @@ async def _answer(listening: socket.socket, number: int, ready: int, parent: int
     import uvicorn
 
     from ml.serving.app import create_app
+    from ml.serving.security.connections import BoundedConnection
 
     settings = load_settings()
     config = uvicorn.Config(
-        create_app(settings, number), loop="none", http="httptools", ws="none", lifespan="on", access_log=False,
+        create_app(settings, number), loop="none", http=BoundedConnection, ws="none", lifespan="on", access_log=False,
         log_config=None, server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_CLOSING_SECONDS, h11_max_incomplete_event_size=16 << 10,
         ssl_certfile=settings.serve_tls_certificate, ssl_keyfile=settings.serve_tls_key,

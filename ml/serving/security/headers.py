@@ -115,7 +115,8 @@ class Bounds:
 
 
 class BodyCap:
-    """A body that is too large is a 413, also one that does not say how large it is."""
+    """A body that is too large is a 413, also one that does not say how large it is. The rest of it is heard and dropped:
+    closing on bytes that nobody read would reset the connection, and the client would not learn why."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -130,7 +131,7 @@ class BodyCap:
             await send_problem(send, 400, "the length of the body is no number")
             return
         if int(declared) > self._largest:
-            await send_problem(send, 413, _too_large(self._largest), {"connection": "close"})
+            await send_problem(send, 413, _too_large(self._largest))
             return
         received = 0
 
@@ -139,7 +140,7 @@ class BodyCap:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._largest:
-                raise Problem(413, _too_large(self._largest), headers={"connection": "close"})
+                raise Problem(413, _too_large(self._largest))
             return message
 
         await self._app(scope, receive_bounded, send)

@@ -52,9 +52,13 @@ class IssuerKeys:
         """The public key of this ``kid``, None where the issuer has none. Errors: `KeysUnavailable`."""
         if name not in self._keys:
             await self.refresh()
+            self.require_usable()
+        return self._keys.get(name)
+
+    def require_usable(self) -> None:
+        """Errors: `KeysUnavailable` where they were never had, or too long ago to be trusted still."""
         if self._confirmed_at is None or time.monotonic() - self._confirmed_at > _UNUSABLE_SECONDS:
             raise KeysUnavailable("the issuer's keys cannot be had; check CUFF_TOKEN_JWKS")
-        return self._keys.get(name)
 
     async def refresh(self) -> None:
         """Fetch them, unless that was done a moment ago. A failure leaves those that are known."""

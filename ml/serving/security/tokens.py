@@ -52,6 +52,7 @@ class Tokens:
             raise TokenRefused("the token is too large")
         if self._keys.are_old:
             await self._keys.refresh()
+        self._keys.require_usable()
         if self._generation != self._keys.generation:
             self._remembered.clear()  # a key may have been withdrawn
             self._generation = self._keys.generation
