@@ -6,7 +6,7 @@ is in hand makes the next. A batch takes the champion once, so an answer is neve
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ml.serving.served_champion import ServedChampion
 
 _LARGEST_BATCH = 64  # requests
-Judge = Callable[[OnlineRow | None], bool]
+_MANY_PEOPLE = 250  # enough for one batch: whoever asks for one person does not wait for thousands
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,20 @@ class Scorer:
                     self._work.wait()
                 if self._is_closing and not self._waiting:
                     return
-                batch = self._waiting[:_LARGEST_BATCH]
-                del self._waiting[:_LARGEST_BATCH]
+                batch = self._take()
             try:
                 answers: list[object] = list(self._answer(batch))
             except Exception as error:
                 answers = [error] * len(batch) if len(batch) == 1 else [self._alone(asked) for asked in batch]
             batch[0].loop.call_soon_threadsafe(_tell, batch, answers)
+
+    def _take(self) -> list[_Asked]:
+        people = number = 0
+        while number < min(len(self._waiting), _LARGEST_BATCH) and people < _MANY_PEOPLE:
+            people += len(self._waiting[number].persons) or 1
+            number += 1
+        batch, self._waiting = self._waiting[:number], self._waiting[number:]
+        return batch
 
     def _alone(self, asked: _Asked) -> object:
         """One that fails must not fail those who waited with it."""

@@ -2,17 +2,23 @@
 
 Every few seconds the registry is asked who is champion. A new one is loaded and tried beside the one that answers, in a
 thread, and takes its place with one assignment. One that fails (digest, features, golden predictions) is refused: the old one
-stays, and a person is told once.
+stays, and a person is told once. A worker that starts while the champion is refused has no old one: it takes the newest
+champion before it that passes, so that all workers answer with the same.
 """
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
 
 from core.alerts import raise_alert
 from core.errors import CuffError, ModelError
 from core.settings import Settings
+from core.store import Alert, ModelEvent, store_session, utc_now
 from ml import registry
 from ml.features.catalog import feature_hash
 from ml.model.golden import check_golden
@@ -20,6 +26,9 @@ from ml.model.row_scoring import RowScorer
 from ml.serving.metrics import CHAMPION, REFUSED, SWAPS
 
 logger = logging.getLogger("cuff.serving")
+AGAIN_SECONDS = 60.0  # what was refused is tried again: its files may have been out of reach, or were restored
+_TOLD_ONCE_IN = timedelta(hours=1)
+_EARLIER_TRIED = 3
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,18 @@ class ServedChampion:
     def __init__(self, settings: Settings, tells: bool = True) -> None:
         self._settings, self._tells = settings, tells
         self.current: Served | None = None
-        self._refused: int | None = None  # the version that was refused last; told once, tried again when the alias moves
+        self._refused: int | None = None  # the champion that was refused; tried again when the alias moves
+        self._refused_at = 0.0
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load the champion, if there is one that can be used, and keep looking whether it changes."""
+        """Load the champion, or else the last that can be used, and keep looking whether it changes."""
         await self.look()
+        if self.current is None and self._refused is not None:
+            self.current = await asyncio.to_thread(self._earlier, self._refused)
+            if self.current is not None:
+                CHAMPION.set(self.current.version)
+                logger.warning("version %d answers, a champion before", self.current.version)
         self._looking = asyncio.create_task(self._keep_looking())
 
     async def stop(self) -> None:
@@ -65,17 +80,15 @@ class ServedChampion:
         if version is None or version == answering:
             self._refused = None  # an alias that moved away and comes back is tried again
             return
-        if version == self._refused:
+        is_known = version == self._refused
+        if is_known and time.monotonic() - self._refused_at < AGAIN_SECONDS:
             return
         try:
             served = await asyncio.to_thread(load_served, self._settings, version)
         except Exception as error:
-            self._refused = version
-            REFUSED.inc()
-            why = str(error) if isinstance(error, CuffError) else type(error).__name__
-            logger.error("version %d is not served: %s", version, why)
-            if self._tells:
-                await asyncio.to_thread(self._tell, version, answering, why)
+            self._refused, self._refused_at = version, time.monotonic()
+            if not is_known:
+                await self._refuse(version, answering, error)
             return
         self.current, self._refused = served, None
         CHAMPION.set(version)
@@ -88,14 +101,45 @@ class ServedChampion:
             await asyncio.sleep(self._settings.serve_champion_seconds)
             await self.look()
 
+    async def _refuse(self, version: int, answering: int | None, error: Exception) -> None:
+        REFUSED.inc()
+        why = str(error) if isinstance(error, CuffError) else type(error).__name__
+        logger.error("version %d is not served: %s", version, why)
+        if self._tells:
+            await asyncio.to_thread(self._tell, version, answering, why)
+
     def _tell(self, version: int, answering: int | None, why: str) -> None:
+        stays = f"version {answering} still answers" if answering else "an earlier champion answers, if there is one"
         try:
-            raise_alert(self._settings, "critical", "champion_refused",
-                        f"version {version} became champion and cannot be served; "
-                        f"{f'version {answering} still answers' if answering else 'nothing answers'}",
-                        {"version": version, "why": why})  # fmt: skip
+            if not self._was_told(version):
+                raise_alert(self._settings, "critical", "champion_refused",
+                            f"version {version} became champion and cannot be served; {stays}",
+                            {"version": version, "why": why})  # fmt: skip
+        except Exception as failure:
+            logger.error("the alert could not be raised: %s", type(failure).__name__)
+
+    def _was_told(self, version: int) -> bool:
+        """Whether this was told a short while ago, before this worker started or the alias moved to and fro."""
+        with store_session(self._settings) as session:
+            told = session.scalars(select(Alert.detail).where(
+                Alert.kind == "champion_refused", Alert.raised_at > utc_now() - _TOLD_ONCE_IN))
+            return any(detail.get("version") == version for detail in told)
+
+    def _earlier(self, refused: int) -> Served | None:
+        """The newest champion before the one refused that passes; None where there is none, or the books are away."""
+        try:
+            with store_session(self._settings) as session:
+                versions = session.scalars(select(ModelEvent.model_version).where(
+                    ModelEvent.action.in_(("promoted", "rolled_back"))).order_by(ModelEvent.model_event_id.desc())).all()
         except Exception as error:
-            logger.error("the alert could not be raised: %s", type(error).__name__)
+            logger.error("earlier champions cannot be asked for: %s", type(error).__name__)
+            return None
+        for version in list(dict.fromkeys(each for each in versions if each != refused))[:_EARLIER_TRIED]:
+            try:
+                return load_served(self._settings, version)
+            except Exception as error:
+                logger.error("version %d is not served either: %s", version, type(error).__name__)
+        return None
 
 
 def load_served(settings: Settings, version: int) -> Served:
