@@ -18,7 +18,7 @@ setup: $(STAMP)  ## build .venv from the lock, generate secrets into .env
 demo: setup      ## the main job: a simulated hospital, two nights, real Airflow
 	@$(BIN)/cuff demo
 
-up: setup        ## keep Airflow and MLflow running until Ctrl-C
+up: setup        ## keep Airflow, the live door, the API and MLflow running until Ctrl-C
 	@$(BIN)/cuff up
 
 # What starts servers, a browser or a whole Airflow runs alone: beside other work its clocks would measure the others.

@@ -256,7 +256,7 @@ def sql(
 
 @app.command(epilog="Example: cuff up")
 def up() -> None:
-    """Keep Airflow and MLflow running until Ctrl-C."""
+    """Keep Airflow, the live door, the inference API and MLflow running until Ctrl-C."""
     from core.stack import run_up
 
     sys.exit(run_up(cli_settings(), show.out))

@@ -1,4 +1,5 @@
-"""The processes of the live door as a stack starts them: their commands, and the ports by which it knows them."""
+"""The processes of the live door, and the inference API, as a stack starts them: their commands, and the ports by which it
+knows them."""
 
 import socket
 from dataclasses import dataclass
@@ -30,6 +31,17 @@ def live_doors(settings: Settings, as_of: date | None = None) -> list[LiveDoor]:
     if settings.transport == "kafka":
         doors.append(LiveDoor("relay", "the relay", ("relay",), host, ((settings.relay_port, "CUFF_RELAY_PORT"),)))
     return doors
+
+
+def api_door(settings: Settings) -> LiveDoor:
+    """The inference API."""
+    return LiveDoor("api", "the inference API", ("serve",), settings.serve_host, ((settings.serve_port, "CUFF_SERVE_PORT"),))
+
+
+def api_shown(settings: Settings) -> str:
+    """Where people and clients find the inference API."""
+    scheme = "https" if settings.serve_tls_certificate is not None else "http"
+    return f"API      {scheme}://{settings.serve_host}:{settings.serve_port}  tokens by `cuff token`"
 
 
 def is_open(host: str, port: int) -> bool:

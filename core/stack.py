@@ -1,4 +1,5 @@
-"""Start, watch and stop the processes that Cuff runs on one machine: Airflow's four, the live door's, the MLflow server.
+"""Start, watch and stop the processes that Cuff runs on one machine: Airflow's four, the live door's, the inference API,
+the MLflow server.
 
 Every process is the head of a session of its own, so that stopping takes its whole family; nothing outlives the stack.
 """
@@ -30,7 +31,7 @@ from core.airflow_environment import (
 from core.dbt import write_manifest
 from core.errors import ConfigurationError, CuffError
 from core.lake import install_extensions
-from core.live_doors import doors_shown, is_open, live_doors
+from core.live_doors import api_door, api_shown, doors_shown, is_open, live_doors
 from core.settings import PROJECT_ROOT, Settings
 from core.store import open_store
 
@@ -58,15 +59,18 @@ class Stack:
     """``with Stack(settings) as stack:`` has a healthy Airflow inside, and nothing left of it afterwards.
 
     ``with_live``: listener and consumer too, and the relay where messages travel by Kafka; what arrives belongs to the
-    business day ``listen_as_of``, by default the day of its arrival.
+    business day ``listen_as_of``, by default the day of its arrival. ``with_api``: the inference API too; until there is a
+    champion it says that it is not ready.
     """
 
-    def __init__(self, settings: Settings, *, with_mlflow: bool = False, with_live: bool = False,
+    def __init__(self, settings: Settings, *, with_mlflow: bool = False, with_live: bool = False, with_api: bool = False,
                  listen_as_of: date | None = None, start_seconds: float = 240, say: Say = lambda _: None) -> None:
         self.settings = settings
         self.components: list[Component] = []
         self._with_mlflow, self._start_seconds, self._say = with_mlflow, start_seconds, say
         self._doors = live_doors(settings, listen_as_of) if with_live else []
+        if with_api:
+            self._doors.append(api_door(settings))
         self._environment: dict[str, str] = {}
         self.client = AirflowClient(settings)
 
@@ -199,16 +203,18 @@ def require_free_port(port: int, setting: str, what: str, host: str = "127.0.0.1
 
 
 def run_up(settings: Settings, console: Console) -> int:
-    """Keep Airflow, the live door and MLflow running until Ctrl-C or SIGTERM; returns the exit code. Errors: those of
-    `Stack.start`."""
+    """Keep Airflow, the live door, the inference API and MLflow running until Ctrl-C or SIGTERM; returns the exit code.
+
+    Errors: those of `Stack.start`.
+    """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with console.status("starting") as status, \
-                Stack(settings, with_mlflow=True, with_live=True, say=status.update) as stack:
+                Stack(settings, with_mlflow=True, with_live=True, with_api=True, say=status.update) as stack:
             status.stop()
             console.print(f"Airflow  {base_url(settings)}  user {USERNAME}, password in {password_file(settings)}\n"
                           f"Cuff     {base_url(settings)}/plugin/cuff\n"
-                          f"MLflow   http://127.0.0.1:{settings.mlflow_port}\n{doors_shown(settings)}\n"
+                          f"MLflow   http://127.0.0.1:{settings.mlflow_port}\n{doors_shown(settings)}\n{api_shown(settings)}\n"
                           "Ctrl-C stops everything", soft_wrap=True)
             while True:
                 stack.require_alive()

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from core.errors import ConfigurationError
-from core.live_doors import doors_shown, is_open, live_doors
+from core.live_doors import api_door, api_shown, doors_shown, is_open, live_doors
 from core.stack import Stack
 from tests.browser.conftest import free_port
 from tests.conftest import make_settings
@@ -40,3 +40,14 @@ def test_the_relay_is_started_where_messages_travel_by_kafka_alone(house):
     inbox = house.model_copy(update={"transport": "inbox", "listen_tls_certificate": house.var})
     assert [door.command for door in live_doors(inbox)] == [("listen",), ("consume",)]
     assert f"mllps://127.0.0.1:{house.mllp_port}" in doors_shown(inbox)
+
+
+def test_the_api_is_a_door_of_its_own(house):
+    assert api_door(house).ports == ((house.serve_port, "CUFF_SERVE_PORT"),)
+    assert f"http://127.0.0.1:{house.serve_port} " in api_shown(house)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        mine = house.model_copy(update={"serve_port": taken.getsockname()[1]})
+        with pytest.raises(ConfigurationError, match=r"the inference API .* set CUFF_SERVE_PORT"):
+            Stack(mine, with_api=True).start()
