@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from core.keys import key_bytes
 from core.settings import Settings
 from ml.features.online import OnlineFeatures
-from ml.serving import operations, routes_cds, routes_model, routes_page, routes_risk
+from ml.serving import fhir_answer, operations, routes_cds, routes_model, routes_page, routes_risk
 from ml.serving.batcher import Scorer
 from ml.serving.journal import Journal
 from ml.serving.security.door import secure
@@ -54,6 +54,7 @@ async def _serving(app: FastAPI) -> AsyncIterator[None]:
     state.journal, state.tokens = Journal(settings), Tokens(settings)
     state.champion = ServedChampion(settings, tells=state.worker == 0)
     state.scorer = Scorer(state.champion, state.features)
+    fhir_answer.prepare()
     await state.champion.start()
     try:
         yield

@@ -30,6 +30,12 @@ class FhirAnswerError(CuffError):
     """Our own answer is no valid FHIR: a fault of ours, so nothing of it is sent."""
 
 
+def prepare() -> None:
+    """Load what validates, half a second that no request should wait for."""
+    for kind in ("RiskAssessment", "Bundle", "OperationOutcome"):
+        _model(kind)
+
+
 def risk_assessment(assessment: "Assessment", patient_key: str | None = None, reference: str | None = None) -> Resource:
     """One person's risk as a `RiskAssessment`. ``reference`` is the client's own name for the person.
 

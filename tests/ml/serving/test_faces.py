@@ -159,6 +159,13 @@ def test_fhir_for_one_patient_and_a_bundle_for_several(http, house):
     assert newest(house, ServedPrediction, ServedPrediction.prediction_number).source == "given"
 
 
+def test_a_number_in_a_house_that_never_heard_of_anybody_is_nobodys(http):
+    """Its vault has no table yet."""
+    answer = http.post("/v1/risk", json={"identifier": {"system": "SIMHOSP-MRN", "value": "CanaryNumber"}})
+    assert answer.status_code == 404
+    assert "CanaryNumber" not in answer.text
+
+
 def a_few_keys(house):
     from ml.features.online import OnlineFeatures
 
