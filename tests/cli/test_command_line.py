@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("setup", "simulate", "ingest", "build", "features", "train", "score", "drift", "skew", "models", "promote",
             "rollback", "status", "sql", "up", "demo", "quarantine list", "quarantine show", "quarantine replay",
-            "feeds")  # fmt: skip
+            "feeds", "token", "audit verify")  # fmt: skip
 HEAVY = ("catboost", "mlflow", "evidently", "feast", "great_expectations", "pandas", "airflow", "dbt", "duckdb",
          "sqlalchemy", "pydantic")  # fmt: skip
 
