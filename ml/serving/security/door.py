@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from core.errors import ConfigurationError
 from core.settings import Settings
 from ml.serving.audit_trail import AuditTrail
+from ml.serving.security.described import describe_door
 from ml.serving.security.errors import install_error_handlers
 from ml.serving.security.headers import BodyCap, Bounds, SecurityHeaders, TrustedHosts
 from ml.serving.security.limits import Doorkeeper
@@ -19,6 +20,7 @@ def secure(app: FastAPI, settings: Settings) -> None:
             f"{undeclared[0]} declares no scope; give it Depends(require(…)) of ml.serving.security.scopes"
         )
     install_error_handlers(app)
+    describe_door(app)
     # Added last is outermost. What is refused is audited, whoever refuses it; what is audited carries the headers.
     app.add_middleware(BodyCap, settings=settings)
     app.add_middleware(Doorkeeper, settings=settings)

@@ -3,6 +3,7 @@
 import math
 import time
 
+from fastapi.routing import APIRoute
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -11,20 +12,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import ConfigurationError
 from core.settings import Settings
 from ml.serving.security.answers import send_problem
+from ml.serving.security.errors import Problem
 from ml.serving.security.issuer_keys import KeysUnavailable
+from ml.serving.security.scopes import refusal, scope_of
 from ml.serving.security.tokens import Client, TokenRefused
 
 _NOT_COUNTED = frozenset({"/healthz", "/readyz"})
 
 
 class Doorkeeper:
-    """Pure ASGI. Puts ``client`` (or ``token_fault``, why there is none) into the request's state; who it is and may is
-    judged by `scopes.require`. A client has its own limit, everybody else one for their address; each worker counts alone."""
+    """Pure ASGI. Puts ``client`` (or ``token_fault``, why there is none) into the request's state, for `scopes.require`. What
+    that would refuse it refuses already, before a body is read. A client has its own limit, everybody else one for their
+    address; each worker counts alone."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._limit = rate_limit(settings)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._demands: dict[tuple[str, str], tuple[APIRoute, str]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +51,22 @@ class Doorkeeper:
                 state["audit_outcome"] = "too many requests"
                 await send_problem(send, 429, "too many requests; wait and try again", {"retry-after": str(seconds)})
                 return
+        if (problem := self._refusal(scope, client, fault)) is not None:
+            state["audit_outcome"] = problem.outcome
+            await send_problem(send, problem.status_code, str(problem.detail), problem.headers)
+            return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope, client: Client | None, fault: str) -> Problem | None:
+        if self._demands is None:
+            self._demands = {(route.path, method): (route, demanded) for route in scope["app"].routes
+                             if isinstance(route, APIRoute) and (demanded := scope_of(route)) is not None
+                             for method in route.methods}  # fmt: skip
+        route, demanded = self._demands.get((scope["path"], scope["method"]), (None, ""))
+        if route is None:
+            return None
+        scope["route"] = route  # for whoever counts
+        return refusal(client, fault, demanded)
 
 
 def rate_limit(settings: Settings) -> RateLimitItem:

@@ -31,15 +31,23 @@ class RequireScope(SecurityBase):
 
     async def __call__(self, request: Request) -> Client:
         client: Client | None = getattr(request.state, "client", None)
-        if client is None:
-            fault = getattr(request.state, "token_fault", None)
-            challenge = f'Bearer error="invalid_token", error_description="{fault}"' if fault else "Bearer"
-            raise Problem(401, fault or "a bearer token is required", outcome=fault or "no token",
-                          headers={"WWW-Authenticate": challenge})  # fmt: skip
-        if self.scope not in client.scopes:
-            raise Problem(403, f"the token does not grant {self.scope}", outcome=f"{self.scope} not granted",
-                          headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'})  # fmt: skip
+        if (problem := refusal(client, getattr(request.state, "token_fault", ""), self.scope)) is not None:
+            raise problem
+        assert client is not None
         return client
+
+
+def refusal(client: Client | None, fault: str, scope: str) -> Problem | None:
+    """Why this client may not do what demands ``scope``; None where it may. ``fault``: why there is no client, '' where no
+    token was shown."""
+    if client is None:
+        challenge = f'Bearer error="invalid_token", error_description="{fault}"' if fault else "Bearer"
+        return Problem(401, fault or "a bearer token is required", outcome=fault or "no token",
+                       headers={"WWW-Authenticate": challenge})  # fmt: skip
+    if scope not in client.scopes:
+        return Problem(403, f"the token does not grant {scope}", outcome=f"{scope} not granted",
+                       headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'})  # fmt: skip
+    return None
 
 
 @cache

@@ -86,6 +86,15 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[httpx.Async
         app.state.journal.close()
 
 
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app that opens what it needs by itself, as the real one does."""
+    async with app.router.lifespan_context(app), httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url=HOST
+    ) as client:
+        yield client
+
+
 def bearer(settings: Settings, *scopes: str, **options: object) -> dict[str, str]:
     token = issue(settings, scopes or tuple(SCOPES), **options)  # type: ignore[arg-type]
     return {"Authorization": f"Bearer {token}"}
