@@ -6,8 +6,11 @@ Several workers answer on one port, so each keeps its counts in files of a commo
 import os
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.values import MutexValue, ValueClass
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
+# The folder that prometheus_client found when it was imported; None where each process counts for itself. A library that
+# sets the variable later (Feast does) changes nothing.
+_FOLDER = None if ValueClass is MutexValue else os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 REQUESTS = Counter("cuff_api_requests", "Requests answered", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -20,16 +23,10 @@ SWAPS = Counter("cuff_api_champion_swaps", "Champions that took their place")
 REFUSED = Counter("cuff_api_champion_refused", "Versions that were not taken: digest, features or golden predictions")
 
 
-def forget_worker(pid: int) -> None:
-    """Gauges of a worker that is gone."""
-    if FOLDER in os.environ:
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
-
-
 def exposition() -> bytes:
     """All workers' counts in Prometheus' text format."""
-    if FOLDER not in os.environ:
+    if _FOLDER is None:
         return generate_latest()
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    multiprocess.MultiProcessCollector(registry, _FOLDER)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Request
 from core.keys import key_bytes, pseudonym
 from ml.serving.cards import SENT, no_risk_cards, risk_card
 from ml.serving.cds_request import Cards, CdsServices, PatientViewRequest
+from ml.serving.json_route import JsonRoute
 from ml.serving.prefetch import PREFETCH, PrefetchedPerson, person_from_prefetch
 from ml.serving.risk import Person, prediction_row
 from ml.serving.security.errors import responses
 from ml.serving.security.scopes import require
 from ml.serving.security.tokens import Client
 
-router = APIRouter(tags=["CDS Hooks"])
+router = APIRouter(tags=["CDS Hooks"], route_class=JsonRoute)
 SERVICE_ID = "hypertension-risk"
 _DISCOVERY = {"services": [{
     "hook": "patient-view", "id": SERVICE_ID, "title": "Risk of hypertension within 12 months",
@@ -32,7 +33,7 @@ async def discover() -> Any:
 
 
 @router.post(f"/cds-services/{SERVICE_ID}", response_model=Cards, summary="The risk beside an open chart",
-             responses=responses(400, 401, 403, 413, 422, 429, 503))  # fmt: skip
+             responses=responses(400, 401, 403, 413, 415, 422, 429, 503))  # fmt: skip
 async def hypertension_risk(
     request: Request, hook: PatientViewRequest, client: Annotated[Client, Depends(require("risk:score"))]
 ) -> Any:

@@ -15,6 +15,7 @@ from ml.serving.served_champion import Served
 from ml.tracking import MODEL_NAME, mlflow_client
 
 router = APIRouter(tags=["model"])
+DESCRIBES = "describe_model"
 
 
 class ModelDescription(BaseModel):
@@ -28,7 +29,7 @@ class ModelDescription(BaseModel):
     model_card: str = Field(description="Markdown")
 
 
-@router.get("/v1/model", responses=responses(503))
+@router.get("/v1/model", operation_id=DESCRIBES, responses=responses(503))
 async def model(
     request: Request, _client: Annotated[Client, Depends(require("model:read"))]
 ) -> ModelDescription:

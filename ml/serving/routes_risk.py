@@ -8,17 +8,22 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from ml.serving.answers import assessed, not_assessed
 from ml.serving.fhir_answer import MEDIA_TYPE as FHIR
 from ml.serving.identifiers import person_key_of
+from ml.serving.json_route import JsonRoute
 from ml.serving.risk import Person
+from ml.serving.routes_model import DESCRIBES
 from ml.serving.schemas import RiskAnswer, RiskQuestion, ScoreQuestion
 from ml.serving.security.errors import Problem, responses
 from ml.serving.security.scopes import require
 from ml.serving.security.tokens import Client
 
-router = APIRouter(tags=["risk"])
-_ALSO_FHIR: dict[int | str, dict[str, Any]] = {200: {"model": RiskAnswer, "content": {FHIR: {"schema": {"type": "object"}}}}}
+router = APIRouter(tags=["risk"], route_class=JsonRoute)
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {
+    "model": RiskAnswer, "content": {FHIR: {"schema": {"type": "object"}}},
+    "links": {"model": {"operationId": DESCRIBES, "description": "The model that said so"}},
+}}
 
 
-@router.post("/v1/risk", responses=_ALSO_FHIR | responses(400, 404))
+@router.post("/v1/risk", responses=_ANSWERS | responses(400, 404, 415))
 async def risk(
     request: Request, question: Annotated[RiskQuestion, Body()], client: Annotated[Client, Depends(require("risk:read"))]
 ) -> Response:
@@ -40,7 +45,7 @@ async def risk(
     return assessed(request, client, [(found.person, found.assessment, None)])
 
 
-@router.post("/v1/risk/score", responses=_ALSO_FHIR | responses(400))
+@router.post("/v1/risk/score", responses=_ANSWERS | responses(400, 415))
 async def score(
     request: Request, question: Annotated[ScoreQuestion, Body()], client: Annotated[Client, Depends(require("risk:score"))]
 ) -> Response:

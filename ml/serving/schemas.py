@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ml.features.catalog import FEATURES, Feature
@@ -15,12 +16,18 @@ from ml.features.words import WORDS
 from ml.serving.plausible import plausible_range
 
 LARGEST_BATCH = 1000
+NEEDED = frozenset({"age_years", "systolic_last_mmhg", "diastolic_last_mmhg"})
 PatientKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$", min_length=32, max_length=32)]
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$", min_length=1, max_length=64)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """A field that may be left out, but not be null."""
+    schema.pop("default", None)
 
 
 class Identifier(_Strict):
@@ -37,8 +44,8 @@ class RiskQuestion(_Strict):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={
         "oneOf": [{"required": ["patient_key"]}, {"required": ["identifier"]}],
         "examples": [{"patient_key": "0" * 32}, {"identifier": {"system": "SIMHOSP-MRN", "value": "0000000"}}]})
-    patient_key: PatientKey | None = None
-    identifier: Identifier | None = None
+    patient_key: PatientKey | SkipJsonSchema[None] = Field(None, json_schema_extra=_without_default)
+    identifier: Identifier | SkipJsonSchema[None] = Field(None, json_schema_extra=_without_default)
 
     @model_validator(mode="before")
     @classmethod
@@ -58,13 +65,15 @@ def _field(feature: Feature) -> tuple[Any, Any]:
     if feature.dtype == "category":
         return Literal[WORDS[feature.name]] | None, Field(None, **described)
     low, high = plausible_range(feature.name)
-    return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)] | None, Field(None, **described)
+    number = Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]
+    return (number, Field(**described)) if feature.name in NEEDED else (number | None, Field(None, **described))
 
 
 FeatureValues: type[BaseModel] = create_model(
     "FeatureValues", __config__=ConfigDict(extra="forbid", strict=True, json_schema_extra={
         "examples": [{feature.name: feature.example for feature in FEATURES}]}),
-    __doc__="Features of the model; what is left out is not known.", **{f.name: _field(f) for f in FEATURES})  # type: ignore[call-overload]
+    __doc__="Features of the model; what is left out is not known. Without age and a reading of pressure there is no risk to "
+            "tell: the model is for people of whom both are known.", **{f.name: _field(f) for f in FEATURES})  # type: ignore[call-overload]
 
 
 class GivenPerson(_Strict):
@@ -73,12 +82,6 @@ class GivenPerson(_Strict):
     values: FeatureValues  # type: ignore[valid-type]
     reference: Reference | None = Field(None, description="The client's own name for this row; no patient's number",
                                         examples=["row-1"])
-
-    @model_validator(mode="after")
-    def _knows_who(self) -> "GivenPerson":
-        if getattr(self.values, "age_years", None) is None:
-            raise PydanticCustomError("cuff_age", "age_years is needed: the risk of nobody in particular means nothing")
-        return self
 
 
 class ScoreQuestion(_Strict):
