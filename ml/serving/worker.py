@@ -1,4 +1,4 @@
-"""One worker of the API: a process that answers on a socket that its supervisor holds."""
+"""One worker of the API: a process forked from a warm supervisor, that answers on a socket of its own."""
 
 import asyncio
 import logging
@@ -6,30 +6,63 @@ import os
 import signal
 import socket
 import sys
+import traceback
+from contextlib import suppress
 
-from core.settings import load_settings
+from core.errors import CuffError
+from core.settings import Settings
 
 _PARENT_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 _CLOSING_SECONDS = 20
 
 
-def main() -> None:
-    """``worker SOCKET NUMBER READY PARENT``: descriptors of the listening socket and of the pipe to say ready on."""
-    descriptor, number, ready, parent = map(int, sys.argv[1:5])
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+def warm_up() -> None:
+    """Load, before the fork, what every worker needs: seconds of imports, and memory that all of them share.
+
+    Nothing is opened: a connection or a thread would not survive the fork.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    import gc
+
+    import catboost  # noqa: F401
+    import mlflow  # noqa: F401
+    import uvicorn  # noqa: F401
+    import uvloop  # noqa: F401
+
+    from ml.serving import app, fhir_answer  # noqa: F401
+    from ml.serving.security import connections  # noqa: F401
+
+    fhir_answer.prepare()
+    gc.collect()
+    gc.freeze()  # else the collector would touch, and so copy, every shared page
+
+
+def work(settings: Settings, listening: socket.socket, number: int, ready: int) -> int:
+    """Answer on ``listening`` until SIGTERM, or until the supervisor is gone; a dot into ``ready`` says that it answers.
+    Returns the exit code; never raises."""
     import uvloop
 
-    uvloop.run(_answer(socket.socket(fileno=descriptor), number, ready, parent))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return uvloop.run(_answer(settings, listening, number, ready, os.getppid()))
+    except CuffError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
-async def _answer(listening: socket.socket, number: int, ready: int, parent: int) -> None:
+async def _answer(settings: Settings, listening: socket.socket, number: int, ready: int, parent: int) -> int:
     import uvicorn
 
     from ml.serving.app import create_app
     from ml.serving.security.connections import BoundedConnection
 
-    settings = load_settings()
     config = uvicorn.Config(
         create_app(settings, number), loop="none", http=BoundedConnection, ws="none", lifespan="on", access_log=False,
         log_config=None, server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -40,13 +73,15 @@ async def _answer(listening: socket.socket, number: int, ready: int, parent: int
     watching = asyncio.create_task(_watch(server, ready, parent))
     await server.serve(sockets=[listening])
     watching.cancel()
+    return 0 if server.started else 1
 
 
 async def _watch(server: "object", ready: int, parent: int) -> None:
     """Say when it answers; end when the supervisor is gone, however it went."""
     while not server.started:  # type: ignore[attr-defined]
         await asyncio.sleep(0.02)
-    os.write(ready, b".")
+    with suppress(OSError):  # the supervisor may be gone already
+        os.write(ready, b".")
     os.close(ready)
     while os.getppid() == parent:
         await asyncio.sleep(_PARENT_SECONDS)
