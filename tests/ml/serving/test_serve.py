@@ -96,7 +96,8 @@ def test_what_it_cannot_start_with_is_one_line(house: Settings, more: dict[str, 
         taken.listen()
         settings = house.model_copy(update={"serve_port": taken.getsockname()[1], **more})
         done = subprocess.run([sys.executable, "-c", "import cuff; cuff.main()", "serve"], capture_output=True, text=True,
-                              timeout=60, env=os.environ | settings_environment(settings) | {"PYTHONPATH": str(PROJECT_ROOT)}, cwd=tmp_path)
+                              timeout=60, cwd=tmp_path,
+                              env=os.environ | settings_environment(settings) | {"PYTHONPATH": str(PROJECT_ROOT)})  # fmt: skip
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert ("CUFF_TOKEN_JWKS" if more else f"port {settings.serve_port}") in done.stderr
