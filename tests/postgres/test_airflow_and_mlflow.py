@@ -51,7 +51,8 @@ def test_a_run_is_logged_and_a_version_registered_through_the_server(house, mlfl
     from mlflow import MlflowClient
 
     port, artifacts = mlflow_server
-    client = MlflowClient(f"http://localhost:{port}")
+    address = f"http://localhost:{port}"
+    client = MlflowClient(address, address)
     experiment = client.create_experiment("hypertension-risk", artifact_location="mlflow-artifacts:/")
     run = client.create_run(experiment)
     client.log_metric(run.info.run_id, "auc", 0.81)
@@ -63,7 +64,7 @@ def test_a_run_is_logged_and_a_version_registered_through_the_server(house, mlfl
     version = client.create_model_version("hypertension-risk", source, run.info.run_id, tags={"build_id": "1"})
     client.set_registered_model_alias("hypertension-risk", "champion", version.version)
 
-    directly = MlflowClient(house.mlflow_url)
+    directly = MlflowClient(house.mlflow_url, house.mlflow_url)
     champion = directly.get_model_version_by_alias("hypertension-risk", "champion")
     # Over HTTP the number comes as text, from the database as a number.
     assert str(champion.version) == str(version.version)
