@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -47,14 +48,14 @@ def run(seconds: int = 600, load_seconds: int = 30, rows: int = 1_000_000) -> li
 def _against_mlflow(house: ServingHouse, seconds: int) -> list[Ratio]:
     bodies = _questions(house)
     with house.served(WORKERS):
-        ours = _loaded(Offer(house.port, "/v1/risk", bodies, seconds, CONNECTIONS, headers=house.headers))
+        ours = _warmed(Offer(house.port, "/v1/risk", bodies, seconds, CONNECTIONS, headers=house.headers))
     port = free_port()
     frames = [orjson.dumps({"dataframe_split": {"columns": row.index.tolist(), "data": [row.tolist()]}},
                            option=orjson.OPT_SERIALIZE_NUMPY).decode()
               for _, row in house.rows.drop(columns="patient_key").astype(object).where(
                   house.rows.drop(columns="patient_key").notna(), None).head(500).iterrows()]  # fmt: skip
     with _mlflow(house, port):
-        theirs = _loaded(Offer(port, "/invocations", frames, seconds, CONNECTIONS))
+        theirs = _warmed(Offer(port, "/invocations", frames, seconds, CONNECTIONS))
     note = (f"{CONNECTIONS} connections, {WORKERS} workers each; ours looks up, explains, logs and audits: "
             f"p50 {ours.milliseconds['p50']:.1f} against {theirs.milliseconds['p50']:.1f} ms")
     return [
@@ -143,6 +144,11 @@ def _nightly(house: ServingHouse, rows: int) -> Ratio:
 
 def _questions(house: ServingHouse) -> list[str]:
     return [orjson.dumps({"patient_key": key}).decode() for key in house.patients]
+
+
+def _warmed(what: Offer) -> Load:
+    _loaded(replace(what, seconds=WARM_SECONDS))
+    return _loaded(what)
 
 
 def _loaded(what: Offer) -> Load:
