@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.store import Base, utc_now
+from core.store import Base, row_number, utc_now
 
 
 class InboxEntry(Base):
@@ -13,8 +13,7 @@ class InboxEntry(Base):
     facts told at the same time. A live message's bytes are here, sealed; a file's are in the archive folder."""
 
     __tablename__ = "inbox"
-    inbox_sequence: Mapped[int] = mapped_column(
-        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    inbox_sequence: Mapped[int] = row_number()
     payload_id: Mapped[str] = mapped_column(ForeignKey("payloads.payload_id"), unique=True)
     feed: Mapped[str]  # file | mllp | http | kafka: how it came in
     message_key: Mapped[str | None]  # pseudonym of (MSH-3, MSH-4, MSH-10): the message's identity, `record_key` in the lake

@@ -1,11 +1,12 @@
 """Tables of the ops database for the inference API: every prediction as it was answered, with what it was made from."""
 
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import LargeBinary
+from sqlalchemy import BigInteger, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.store import Base, utc_now
+from core.store import Base, row_number, utc_now
 
 
 class ServedPrediction(Base):
@@ -13,7 +14,7 @@ class ServedPrediction(Base):
     ``prediction_id`` as context: ``{"features": {name: value}, "observed_on": {name: date}}``, exactly as the model got it."""
 
     __tablename__ = "served_predictions"
-    prediction_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    prediction_number: Mapped[int] = row_number()
     prediction_id: Mapped[str] = mapped_column(unique=True)  # UUID 7, hex: the answer names it
     served_at: Mapped[datetime] = mapped_column(default=utc_now)
     client: Mapped[str]  # `sub` of the token
@@ -33,8 +34,9 @@ class SkewCheck(Base):
 
     __tablename__ = "skew_checks"
     skew_check_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    through_prediction_number: Mapped[int]  # the newest prediction that has been compared
+    through_prediction_number: Mapped[int] = mapped_column(BigInteger())  # the newest prediction that has been compared
     compared: Mapped[int]
     mismatched: Mapped[int]  # predictions with at least one feature that differs
     unreadable: Mapped[int]  # whose snapshot is gone
+    by_feature: Mapped[dict[str, Any]]  # feature -> predictions in which it differs; those in which none does are left out
     checked_at: Mapped[datetime] = mapped_column(default=utc_now)

@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Engine,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     create_engine,
     event,
@@ -24,7 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from core.settings import PROJECT_ROOT, Settings
+from core.migrating import migrate
+from core.settings import Settings
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -48,6 +51,11 @@ def utc_now() -> datetime:
 
 class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON}
+
+
+def row_number() -> Mapped[int]:
+    """A primary key that counts rows and is not outgrown: 64 bits, on SQLite its own row number."""
+    return mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
 class Batch(Base):
@@ -234,7 +242,7 @@ class AuditEvent(Base):
     """Who did what, to which subject, with which outcome; each row hashes the one before it."""
 
     __tablename__ = "audit_events"
-    audit_event_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    audit_event_id: Mapped[int] = row_number()
     actor: Mapped[str]
     action: Mapped[str]
     subject: Mapped[str]
@@ -279,35 +287,3 @@ def store_session(settings: Settings) -> Iterator[Session]:
     """One transaction on the ops database: commits at the end, rolls back on an error."""
     with Session(open_store(settings), expire_on_commit=False) as session, session.begin():
         yield session
-
-
-_migrated: set[str] = set()
-
-
-def migrate(engine: Engine) -> None:
-    """Bring the ops database to the newest Alembic revision; safe when several processes start at once."""
-    key = str(engine.url)
-    if key in _migrated and (engine.dialect.name != "sqlite" or _file_exists(engine)):
-        return
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(PROJECT_ROOT / "core" / "migrations"))
-    with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.exec_driver_sql("select pg_advisory_lock(7305)")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        if engine.dialect.name != "sqlite":
-            connection.exec_driver_sql("select pg_advisory_unlock(7305)")
-        connection.commit()
-    _migrated.add(key)
-
-
-def _file_exists(engine: Engine) -> bool:
-    from pathlib import Path
-
-    return engine.url.database is not None and Path(engine.url.database).exists()

@@ -29,6 +29,14 @@ class Bar:
     mark: str = ""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What part, in percent, something has of all."""
+
+    name: str
+    percent: float
+
+
 def bars(hours: Sequence[Bar], title: str) -> str:
     """A bar for each hour, the last one lighter because it still runs, and what is usual as a stepped line."""
     if not hours:
@@ -58,6 +66,27 @@ def bars(hours: Sequence[Bar], title: str) -> str:
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{escape(hour.mark)}</text>'
                          f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{ground}" y2="{ground + 4}"/>')
     return "".join(parts) + (f'<path class="usual" d="{usual}"/>' if usual else "") + "</svg>"
+
+
+def shares(rows: Sequence[Share], title: str, bound: float | None = None) -> str:
+    """A lying bar for each share in percent; those above ``bound``, the dashed line, stand out."""
+    if not rows:
+        return ""
+    names, step = 200, 22
+    height = len(rows) * step + 8
+    top = max([*(row.percent for row in rows), bound or 0.0]) or 1.0
+    reach = WIDTH - names - 52
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>']
+    for number, row in enumerate(rows):
+        y, wide = 4 + number * step, reach * row.percent / top
+        is_above = bound is not None and row.percent > bound
+        parts.append(f'<g><text x="{names - 6}" y="{y + 14}" text-anchor="end">{escape(row.name)}</text>'
+                     f'<rect class="{"bar over" if is_above else "bar"}" x="{names}" y="{y + 4}" width="{max(wide, 1):.1f}" '
+                     f'height="{step - 8}"/><text x="{names + wide + 5:.1f}" y="{y + 14}">{row.percent:.3g} %</text></g>')
+    if bound is not None:
+        x = names + reach * bound / top
+        parts.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{height - 2}"/>')
+    return "".join(parts) + "</svg>"
 
 
 def _short(value: float) -> str:

@@ -1,6 +1,6 @@
 """What the Cuff page shows, read from the ops database: counts, states and names of things, never a patient's value."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from core.publication import find_published
 from core.serving_tables import SkewCheck
 from core.settings import Settings
 from core.store import Alert, Build, DriftVerdict, GateResult, ModelEvent, ScoringRun, store_session
-from cuff_charts import Bar, Point, bars, chart
+from cuff_charts import Bar, Point, Share, bars, chart, shares
 
+_FEATURES = 8  # of the chart by feature
 _COUNTS = ("received", "accepted", "duplicate", "ignored", "quarantined")
 
 
@@ -90,6 +91,8 @@ def _crowning(events: list[ModelEvent], champion: int | None) -> dict[str, Any] 
 
 
 def _charts(session: Session, events: list[ModelEvent]) -> dict[str, str]:
+    from ml.monitoring.rules import load_rules
+
     judged = [event for event in events if event.action in ("promoted", "held") and "metrics" in event.evidence][-12:]
 
     def points(name: str) -> list[Point]:
@@ -105,12 +108,18 @@ def _charts(session: Session, events: list[ModelEvent]) -> dict[str, str]:
     checks = list(session.scalars(select(SkewCheck).order_by(SkewCheck.skew_check_id.desc()).limit(14)))
     skew = [Point(check.checked_at.strftime("%d %b"), 100 * check.mismatched / check.compared, is_strong=check.mismatched > 0)
             for check in reversed(checks) if check.compared]
+    compared, unlike = sum(check.compared for check in checks), Counter[str]()
+    for check in checks:
+        unlike.update(check.by_feature)
     return {
         "auc": chart(points("test_auroc"), "Area under the ROC curve on test rows, by model version"),
         "slope": chart(points("test_calibration_slope"), "Calibration slope on test rows, by model version", reference=1),
         "risk": chart(risk, "Mean predicted risk in percent, by scoring run", digits=1),
         "skew": chart(skew, "Predictions of the API made from other features than the published, in percent, by night",
                       digits=1, reference=0),
+        "skew_by_feature": shares([Share(name, 100 * number / compared) for name, number in unlike.most_common(_FEATURES)],
+                                  "Features served unlike published, in percent of the same nights' predictions",
+                                  bound=100 * load_rules().skew.mismatch_rate),
     }
 
 

@@ -1,4 +1,4 @@
-"""Alembic environment of the ops database: runs on the connection `core.store.migrate` hands over."""
+"""Alembic environment of the ops database: runs on the connection `core.migrating.migrate` hands over."""
 
 from alembic import context
 

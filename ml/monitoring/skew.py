@@ -58,7 +58,7 @@ def check_skew(settings: Settings, grace: timedelta = _GRACE) -> SkewOutcome:
     if outcome.compared:
         outcome.breached = [name for name in FEATURE_NAMES if outcome.by_feature[name] / outcome.compared > rule.mismatch_rate]
     check = SkewCheck(through_prediction_number=through, compared=outcome.compared, mismatched=outcome.mismatched,
-                      unreadable=outcome.unreadable, checked_at=utc_now())
+                      unreadable=outcome.unreadable, by_feature=dict(outcome.by_feature), checked_at=utc_now())
     keep_rates(settings, check, outcome.by_feature, rule.mismatch_rate, tell=lambda: _tell(settings, outcome, rule))
     return outcome
 

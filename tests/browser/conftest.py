@@ -71,7 +71,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
                              reasons=["systolic_last_mmhg: people read 7.6 mmHg above their own level"]
                              if night == 8 else [], report_path=REPORT, emitted=night == 8),
                 SkewCheck(through_prediction_number=900 * night, compared=900, mismatched=18 if night == 5 else 0,
-                          unreadable=0, checked_at=at),
+                          unreadable=0, checked_at=at,
+                          by_feature={"glucose_last_mg_dl": 18, "bmi_last_kg_m2": 7} if night == 5 else {}),
             ])
         for version, (action, auc) in enumerate((("promoted", 0.781), ("held", 0.768), ("promoted", 0.793)), start=1):
             metrics = {"test_auroc": auc, "test_auroc_low": auc - 0.021, "test_auroc_high": auc + 0.02,

@@ -56,7 +56,10 @@ def test_the_page_in_airflows_navigation_shows_the_house(stack, page, tmp_path):
     assert cuff.locator("#drift .tag").inner_text() == "drift"
     assert "7.6 mmHg" in cuff.locator("#drift").inner_text()
     assert cuff.locator("#drift .strip i").count() == 8
-    assert cuff.locator("#model svg").count() == 4
+    assert cuff.locator("#model svg").count() == 5
+    by_feature = cuff.locator("#model svg").nth(4)
+    assert [by_feature.locator("rect.bar").count(), by_feature.locator("line.reference").count()] == [2, 1]
+    assert "glucose_last_mg_dl" in by_feature.text_content()
     # Two promoted models in two charts, and the one night of served values that were not the published ones.
     assert cuff.locator("#model svg .dot.strong").count() == 5
     charity, simulated = (cuff.locator("#feeds .feed").nth(number) for number in range(2))
