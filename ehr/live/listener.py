@@ -9,19 +9,18 @@ from functools import cache, partial
 from typing import Any, cast
 
 from core.settings import Settings
-from ehr.live.acknowledgement import NOT_STORED, TOO_LARGE, Header, acknowledgements, code_of
+from ehr.live.acknowledgement import NOT_STORED, TOO_LARGE, Header, acknowledgements
 from ehr.live.check import Checker, PeerNames
 from ehr.live.group_commit import GroupCommit
 from ehr.live.inbox import Received, Stored
 from ehr.live.metrics import (
     ACKNOWLEDGE_SECONDS,
-    ACKNOWLEDGED,
     BYTES_OUTSIDE_FRAMES,
     CONNECTIONS,
     CONNECTIONS_REFUSED,
     MESSAGES_RECEIVED,
 )
-from ehr.live.mllp import Event, FrameDecoder, frame
+from ehr.live.mllp import Event, FrameDecoder
 from ehr.live.outbox import Outbox
 from ehr.live.tls import peer_names
 
@@ -30,10 +29,9 @@ _UNANSWERED_BYTES, _UNANSWERED_MESSAGES = 4 << 20, 1000  # of one connection, be
 _LOAD_BYTES = 128 << 20  # of all connections together, before those that hold much are read no further
 _MUCH_BYTES = 64 << 10  # also what is judged in a thread, while neighbours are served
 _MESSAGE_BYTES = 1024  # what a message takes besides its content, until it is answered
-_SWEEP_SECONDS = 0.5
-_received, _acknowledged = cache(MESSAGES_RECEIVED.labels), cache(ACKNOWLEDGED.labels)  # for each message
+_received = cache(MESSAGES_RECEIVED.labels)  # for each message
 _HANDSHAKE_SECONDS, _CLOSING_SECONDS = 10.0, 10.0
-_PARTING_SECONDS = 1.0  # for peers to close first, when all connections end
+_SWEEP_SECONDS, _PARTING_SECONDS = 0.5, 1.0  # the latter for peers to close first, when all connections end
 
 
 class MllpListener:
@@ -105,8 +103,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, listener: MllpListener) -> None:
         self._listener = listener
         self._decoder = FrameDecoder(listener.settings.mllp_max_frame_bytes)
-        self._transport: Any = None
-        self._outbox: Any = None
+        self._transport = self._outbox = cast(Any, None)  # until it is made
         self._names: PeerNames = None
         self._frame_began: float | None = None
         self._closing_since: float | None = None
@@ -254,9 +251,7 @@ class _Connection(asyncio.Protocol):
         # Only a whole frame is answered; the peer sends again what never ended, and asked nothing between frames.
         if kind in ("frame", "too_large") and self._closing_since is None and not self._transport.is_closing():
             reject = TOO_LARGE if kind == "too_large" else NOT_STORED if stored is None else stored.reject
-            for answer in acknowledgements(header, reject):
-                self._outbox.put(frame(answer))
-                _acknowledged(code_of(answer)).inc()
+            self._outbox.put(acknowledgements(header, reject))
             ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
         if kind == "too_large":
             self.part()
