@@ -17,6 +17,7 @@ from ml.serving.security.scopes import require
 from ml.serving.security.tokens import Client
 
 router = APIRouter(tags=["risk"], route_class=JsonRoute)
+_MANY = 20  # so many people's answers are written in a thread: others are answered meanwhile
 _ANSWERS: dict[int | str, dict[str, Any]] = {200: {
     "model": RiskAnswer, "content": {FHIR: {"schema": {"type": "object"}}},
     "links": {"model": {"operationId": DESCRIBES, "description": "The model that said so"}},
@@ -53,8 +54,10 @@ async def score(
     people = [(Person(person.values.model_dump(), "given"), person.reference) for person in question.people]
     request.state.audit_subject = f"{len(people)} given"
     found = await request.app.state.scorer.score([person for person, _ in people])
-    return assessed(request, client, [(person, assessment, reference)
-                                      for (person, reference), assessment in zip(people, found, strict=True)])
+    answered = [(person, assessment, reference) for (person, reference), assessment in zip(people, found, strict=True)]
+    if len(answered) > _MANY:
+        return await asyncio.to_thread(assessed, request, client, answered)
+    return assessed(request, client, answered)
 
 
 def _patient_of(state: object, system: str, value: str) -> str | None:

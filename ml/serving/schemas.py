@@ -4,7 +4,6 @@ A refusal names the field and the rule, never the value. A flag of wrong type is
 """
 
 from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
@@ -135,8 +134,3 @@ class RiskAnswer(BaseModel):
 
     assessments: list[AssessmentAnswer]
     not_assessed: NotAssessed | None = None
-
-
-@lru_cache(maxsize=1)
-def feature_names() -> tuple[str, ...]:
-    return tuple(feature.name for feature in FEATURES)

@@ -95,7 +95,7 @@ class Tokens:
     def _key_name(self, token: str) -> str:
         try:
             header = jwt.get_unverified_header(token)
-        except Exception:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise TokenRefused("the token cannot be read") from None
         if header.get("alg") != self._settings.token_algorithm:
             raise TokenRefused("the token is signed with another algorithm")

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -32,17 +33,17 @@ def house_that_can_answer(var: Path, patients: int = 700) -> Settings:
 
 
 @contextmanager
-def running_api(settings: Settings, seconds: float = 60) -> Iterator[str]:
-    """The address of a ready API. What it prints is in ``serve.log`` beside ``var``."""
+def running_api(settings: Settings, seconds: float = 60, verify: ssl.SSLContext | bool = True) -> Iterator[str]:
+    """The address of a ready API. What it prints is in ``serve.log`` beside ``var``. ``verify``: whom to trust over TLS."""
     log = settings.var.parent / "serve.log"
     environment = os.environ | settings_environment(settings) | {"PYTHONPATH": str(PROJECT_ROOT)}
     with log.open("ab") as out:
         process = subprocess.Popen([sys.executable, "-c", "import cuff; cuff.main()", "serve"], env=environment, stdout=out,
                                    stderr=out, cwd=PROJECT_ROOT, start_new_session=True)  # fmt: skip
-    address = f"http://127.0.0.1:{settings.serve_port}"
+    address = f"{'https' if settings.serve_tls_certificate else 'http'}://127.0.0.1:{settings.serve_port}"
     try:
         deadline = time.monotonic() + seconds
-        while not is_ready(address):
+        while not is_ready(address, verify):
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.1)
@@ -57,9 +58,9 @@ def running_api(settings: Settings, seconds: float = 60) -> Iterator[str]:
             process.wait()
 
 
-def is_ready(address: str) -> bool:
+def is_ready(address: str, verify: ssl.SSLContext | bool = True) -> bool:
     try:
-        return httpx.get(f"{address}/readyz", timeout=5, trust_env=False).status_code == 200
+        return httpx.get(f"{address}/readyz", timeout=5, trust_env=False, verify=verify).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 from core.airflow_environment import settings_environment
 from core.settings import PROJECT_ROOT, Settings
 from ml.serving.security.development import issue
+from tests.ehr.live.certificates import Authority
 from tests.ml.serving.running_api import free_port, running_api
 
 pytestmark = pytest.mark.slow
@@ -63,6 +65,26 @@ def test_a_worker_that_is_killed_is_replaced_while_the_other_answers(house: Sett
         assert failures <= 1
         assert len(risks) == 1
     assert "is replaced" in (settings.var.parent / "serve.log").read_text()
+
+
+def test_over_tls_it_answers_and_in_plain_text_it_does_not(house: Settings, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("cuff.example")
+    settings = house.model_copy(update={"serve_port": free_port(), "serve_workers": 1,
+                                        "serve_tls_certificate": certificate, "serve_tls_key": key})  # fmt: skip
+    trusted = ssl.create_default_context(cafile=str(authority.path))
+    with running_api(settings, verify=trusted) as address:
+        assert address.startswith("https://")
+        token = issue(settings, ["risk:score"])
+        answer = httpx.post(f"{address}/v1/risk/score", json={"people": [PERSON]}, verify=trusted, trust_env=False,
+                            headers={"Authorization": f"Bearer {token}"})  # fmt: skip
+        assert answer.status_code == 200
+        assert answer.json()["assessments"][0]["band"] in ("low", "moderate", "high")
+        assert "max-age=" in answer.headers["strict-transport-security"]
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(address.replace("https", "http") + "/healthz", trust_env=False)
+        with pytest.raises(httpx.ConnectError):  # nobody the client trusts has signed it
+            httpx.get(f"{address}/healthz", trust_env=False)
 
 
 def test_told_to_end_it_answers_first_what_it_was_asked(house: Settings) -> None:
