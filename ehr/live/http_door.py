@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from core.http_connection import BoundedConnection
 from core.settings import Settings
 from ehr.live.tls import peer_names
 
-_LARGEST_HEAD_BYTES = 64 << 10
 _KEEP_ALIVE_SECONDS = 30
 
 
@@ -50,52 +49,18 @@ class HttpDoor:
             await self._server.shutdown()
 
 
-class _Connection(HttpToolsProtocol):
-    """Tells the application the names of the client's certificate, as ``request.state.peer_names``; closes on one that sends
-    no request, or a head without end."""
+class _Connection(BoundedConnection):
+    """Tells the application the names of the client's certificate, as ``request.state.peer_names``."""
 
-    _head_bytes = 0
-    _is_in_head = False
-    _head: object = None
-    _seen_waiting: Any = None
-    _look: asyncio.TimerHandle | None = None
+    largest_head_bytes = 64 << 10
+    patience_seconds = float(_KEEP_ALIVE_SECONDS)
+    idle_looks = 1
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         ssl_object = transport.get_extra_info("ssl_object")
         if ssl_object is not None and ssl_object.context.verify_mode == ssl.CERT_REQUIRED:
             self.app_state = {**self.app_state, "peer_names": peer_names(transport.get_extra_info("peercert"))}
-        self._look = self.loop.call_later(_KEEP_ALIVE_SECONDS, self._look_again)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._look is not None:
-            self._look.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        head = self._head
-        super().data_received(data)
-        if self._is_in_head and self._head is head:  # all of it belonged to one head
-            self._head_bytes += len(data)
-        if self._head_bytes > _LARGEST_HEAD_BYTES:
-            self.transport.close()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._is_in_head, self._head, self._head_bytes = True, object(), 0
-
-    def on_headers_complete(self) -> None:
-        self._is_in_head = False
-        super().on_headers_complete()
-
-    def _look_again(self) -> None:
-        """Close where no request has begun since the last look."""
-        waiting_since = self.cycle or self if self.cycle is None or self.cycle.response_complete else None
-        if waiting_since is not None and waiting_since is self._seen_waiting:
-            self.transport.close()
-            return
-        self._seen_waiting = waiting_since
-        self._look = self.loop.call_later(_KEEP_ALIVE_SECONDS, self._look_again)
 
 
 @contextmanager

@@ -55,8 +55,8 @@ def person_from_prefetch(prefetch: dict[str, Any], patient_id: str, now: datetim
     readings = _plausible_readings(facts, window)
     told |= _patient(facts, window)
     told |= _pressure(readings, window, "observations" in facts.given)
-    told |= _measured(_plausible_measurements(facts, window))
-    told |= _history(facts, window)
+    measurements = _plausible_measurements(facts, window)
+    told |= _measured(measurements) | _body_mass(measurements, window) | _history(facts, window)
     pairs = {name: told.get(name, (None, None)) for name in FEATURE_NAMES}
     return PrefetchedPerson(
         {name: value for name, (value, _) in pairs.items()},
@@ -178,8 +178,8 @@ def _body_mass(measurements: list[Measurement], window: _Window) -> dict[str, tu
 
 
 def _history(facts: Facts, window: _Window) -> dict[str, tuple[Value, date | None]]:
-    """``bmi_features``, ``condition_features``, ``drug_features`` and ``visit_features``."""
-    told = _body_mass(_plausible_measurements(facts, window), window)
+    """``condition_features``, ``drug_features`` and ``visit_features``."""
+    told: dict[str, tuple[Value, date | None]] = {}
     today, since, until = window.feature_date, window.year_before_at, window.cutoff_at
     if "conditions" in facts.given:
         known = {concept for event_at, concept in facts.conditions if event_at < until}

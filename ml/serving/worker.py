@@ -30,8 +30,8 @@ def warm_up() -> None:
     import uvicorn  # noqa: F401
     import uvloop  # noqa: F401
 
+    from core import http_connection  # noqa: F401
     from ml.serving import app, fhir_answer  # noqa: F401
-    from ml.serving.security import connections  # noqa: F401
 
     fhir_answer.prepare()
     gc.collect()
@@ -60,8 +60,8 @@ def work(settings: Settings, listening: socket.socket, number: int, ready: int) 
 async def _answer(settings: Settings, listening: socket.socket, number: int, ready: int, parent: int) -> int:
     import uvicorn
 
+    from core.http_connection import BoundedConnection
     from ml.serving.app import create_app
-    from ml.serving.security.connections import BoundedConnection
 
     config = uvicorn.Config(
         create_app(settings, number), loop="none", http=BoundedConnection, ws="none", lifespan="on", access_log=False,

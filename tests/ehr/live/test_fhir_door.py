@@ -247,7 +247,7 @@ def test_a_head_without_end_and_a_connection_without_a_request_are_closed(door, 
     endless = (b"X-%d: %s\r\n" % (number, b"x" * 1000) for number in range(20_000))
     with _raw(door, b"GET /healthz HTTP/1.1\r\n") as raw, pytest.raises(ConnectionError):
         deque(map(raw.sendall, endless), maxlen=0)
-    monkeypatch.setattr("ehr.live.http_door._KEEP_ALIVE_SECONDS", 0.3)
+    monkeypatch.setattr("ehr.live.http_door._Connection.patience_seconds", 0.3)
     with _raw(door, b"GET /healthz HTTP/1.1\r\nHost: ") as raw, _raw(door, b"") as silent:
         assert raw.recv(10) == b""
         assert silent.recv(10) == b""

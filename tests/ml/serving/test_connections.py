@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import uvicorn
 
-from ml.serving.security import connections
-from ml.serving.security.connections import BoundedConnection
+from core.http_connection import BoundedConnection
 from tests.conftest import make_settings
 from tests.ml.serving.small_api import bearer, running, secured
 
@@ -57,7 +56,7 @@ def test_answers_are_the_same_as_without_a_socket_and_a_refused_body_does_not_co
 
 def test_who_sends_nothing_or_without_end_is_let_go_and_who_asks_again_is_not(tmp_path, monkeypatch):
     settings = make_settings(tmp_path, serve_request_seconds=0.5)
-    monkeypatch.setattr(connections, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(BoundedConnection, "patience_seconds", 0.5)
     head = b"POST /v1/risk HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     asked = b"Authorization: " + bearer(settings)["Authorization"].encode()
     body = json.dumps(GOOD).encode()

@@ -5,16 +5,15 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_LARGEST_HEAD_BYTES = 32 << 10
-_PATIENCE_SECONDS = 30.0
-_IDLE_LOOKS = 3  # longer than balancers keep a connection that is between two requests
-
 
 class BoundedConnection(HttpToolsProtocol):
     """``uvicorn.Config(http=BoundedConnection)``. Closes on a head that is too large, and on a client that in all the patience
     there is neither began a request nor was being answered: one that says nothing, that sends its head byte by byte, or that
     goes on with a body whose refusal it was told."""
 
+    largest_head_bytes = 32 << 10
+    patience_seconds = 30.0
+    idle_looks = 3  # longer than balancers keep a connection that is between two requests
     _head_bytes = 0
     _is_in_head = False
     _requests_begun = 0
@@ -25,7 +24,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._look = self.loop.call_later(_PATIENCE_SECONDS, self._look_again)
+        self._look = self.loop.call_later(self.patience_seconds, self._look_again)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._look is not None:
@@ -37,7 +36,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().data_received(data)
         if self._is_in_head and self._requests_begun == begun:  # all of it belonged to one head
             self._head_bytes += len(data)
-            if self._head_bytes > _LARGEST_HEAD_BYTES:
+            if self._head_bytes > self.largest_head_bytes:
                 self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -54,8 +53,8 @@ class BoundedConnection(HttpToolsProtocol):
         waiting = None if is_being_answered else (self._requests_begun, self._is_in_head)
         self._looks = self._looks + 1 if waiting is not None and waiting == self._seen_waiting else 0
         is_idle = self._requests_begun > 0 and not self._is_in_head and not self._heard
-        if self._looks >= (_IDLE_LOOKS if is_idle else 1):
+        if self._looks >= (self.idle_looks if is_idle else 1):
             self.transport.close()
             return
         self._seen_waiting, self._heard = waiting, False
-        self._look = self.loop.call_later(_PATIENCE_SECONDS, self._look_again)
+        self._look = self.loop.call_later(self.patience_seconds, self._look_again)
